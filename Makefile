@@ -91,6 +91,7 @@ docs-tables: $(VENV)/run.stamp   ## write the tables of options and commands in 
 	$(BIN)/python tools/docs_commands.py
 	$(BIN)/python tools/docs_limits.py
 	$(BIN)/python tools/docs_metrics.py
+	$(BIN)/python tools/docs_log_events.py
 
 pythons: $(VENV)/dev.stamp       ## run the unit tests on each other Python from 3.11 to 3.14 that is installed or comes from Debian
 	@tools/test.sh pythons $(BIN)/python $(ARGS)

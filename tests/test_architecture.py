@@ -25,7 +25,7 @@ FLOORS = [
     ["erlmesh.gen_stage"],
     ["erlmesh.phoenix"],
     ["erlmesh.servings"],
-    ["erlmesh.otp_functions", "erlmesh.sharding"],
+    ["erlmesh.otp_functions", "erlmesh.sharding", "erlmesh.json_log", "erlmesh.log_events"],
     ["erlmesh.testing"],
     ["erlmesh"],
     ["erlmesh.shell", "erlmesh.demo", "erlmesh.doctor", "erlmesh.discovery", "erlmesh.certs"],

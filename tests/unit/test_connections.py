@@ -843,7 +843,7 @@ async def test_wrong_cookies_are_slowed_down_and_logged_a_few_times(network, a, 
     records = []
     handler = logging.Handler()
     handler.emit = records.append
-    module.log.addHandler(handler)
+    module.log.logger.addHandler(handler)
     try:
         end, guesses = loop.time() + 60, 0
         while loop.time() < end:
@@ -852,7 +852,7 @@ async def test_wrong_cookies_are_slowed_down_and_logged_a_few_times(network, a, 
                 await asyncio.sleep(0.01)
             guesses += 1
     finally:
-        module.log.removeHandler(handler)
+        module.log.logger.removeHandler(handler)
 
     assert 110 < guesses < 140
     assert 0 < len([record for record in records if record.levelno >= logging.WARNING]) < 10

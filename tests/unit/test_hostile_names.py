@@ -62,7 +62,7 @@ def client_of(node):
 @pytest.fixture(autouse=True)
 def unchanged_log(monkeypatch):
     """Commands run in this process: they must not set up the log of the tests."""
-    monkeypatch.setattr("erlmesh.cli.log_setup.configure_log", lambda _verbose: None)
+    monkeypatch.setattr("erlmesh.cli.log_setup.configure_log", lambda *_: None)
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ Each method is a plain or an ``async`` function. While an ``async`` method waits
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from inspect import iscoroutinefunction
@@ -33,6 +32,7 @@ from erlmesh.behaviours.typed_requests import typed
 from erlmesh.core.exit_reasons import NORMAL, SHUTDOWN
 from erlmesh.core.gen import GEN_CALL, GEN_CAST, is_call
 from erlmesh.errors import Exit
+from erlmesh.net.event_log import event_log
 from erlmesh.node import Node, Process
 from erlmesh.runtime.exceptions import exit_reason
 from erlmesh.runtime.process_types import StopMode
@@ -43,7 +43,7 @@ from erlmesh.terms.foreign_text import ForeignText
 
 __all__ = ["NO_REPLY", "Caller", "GenServer", "blocking"]
 
-log = logging.getLogger("erlmesh.gen_server")
+log = event_log("erlmesh.gen_server")
 
 Caller: TypeAlias = "tuple[Pid, Term]"
 """The process that has called: OTP's ``From``. Pass it to :meth:`GenServer.reply` as it is."""
@@ -112,7 +112,14 @@ class GenServer:
 
     def handle_cast(self, request: Term) -> Any:
         """Handle a cast. By default it is logged."""
-        log.warning("%s: no handle_cast for %s", self.me.label, ForeignText(request))
+        log.warning(
+            "unknown_cast",
+            "%s: no handle_cast for %s",
+            self.me.label,
+            ForeignText(request),
+            pid=self.me.pid,
+            request=request,
+        )
 
     def handle_info(self, message: Term) -> Any:
         """Handle any other message. By default it is logged, as Elixir does. See :meth:`Process.unhandled`."""
@@ -276,7 +283,7 @@ class GenServer:
         except Exit:
             raise
         except Exception as error:
-            log.exception("GenServer %s: exception in init", self.me.label)
+            log.exception("server_init_failed", "GenServer %s: exception in init", self.me.label, pid=self.me.pid)
             raise Exit(exit_reason(error)) from None
         if self._stop is not None:
             raise Exit(self._stop[0])
@@ -293,7 +300,14 @@ class GenServer:
             reason = error.reason
         except Exception as error:
             reason = exit_reason(error)
-            log.exception("GenServer %s terminating\nlast message: %s", self.me.label, ForeignText(last))
+            log.exception(
+                "server_failed",
+                "GenServer %s terminating\nlast message: %s",
+                self.me.label,
+                ForeignText(last),
+                pid=self.me.pid,
+                request=last,
+            )
         if self._shutdown is not None and not self.me.trap_exit:
             raise Exit(reason)  # The exit signal would have ended it without a call of `terminate`.
         # As in OTP: a second request to stop, which comes while `terminate` waits, is not answered and ends nothing.
@@ -303,7 +317,9 @@ class GenServer:
         except Exit as error:
             reason = error.reason
         except Exception as error:
-            log.exception("GenServer %s: exception in terminate", self.me.label)
+            log.exception(
+                "server_terminate_failed", "GenServer %s: exception in terminate", self.me.label, pid=self.me.pid
+            )
             reason = exit_reason(error)
         raise Exit(reason)
 
@@ -371,7 +387,14 @@ class GenServer:
             if self.call_timeout is None or not limit.expired():
                 raise
             log.warning(
-                "%s: handle_call took longer than %g s: %s", self.me.label, self.call_timeout, ForeignText(request)
+                "call_too_slow",
+                "%s: handle_call took longer than %g s: %s",
+                self.me.label,
+                self.call_timeout,
+                ForeignText(request),
+                pid=self.me.pid,
+                seconds=self.call_timeout,
+                request=request,
             )
             answer = TIMEOUT_REPLY
         if answer is NO_REPLY:
@@ -379,7 +402,14 @@ class GenServer:
                 self._owed.promised(caller)
             return
         if answer is None:
-            log.warning("%s: no handle_call for %s", self.me.label, ForeignText(request))
+            log.warning(
+                "unknown_call",
+                "%s: no handle_call for %s",
+                self.me.label,
+                ForeignText(request),
+                pid=self.me.pid,
+                request=request,
+            )
             answer = (ERROR, (UNKNOWN_CALL, request))
         self.reply(caller, answer)
 

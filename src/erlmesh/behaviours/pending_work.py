@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Coroutine
 from typing import Any, Final, Protocol
 
 from erlmesh.behaviours.cancellation import require_cancelled_task
 from erlmesh.core.gen import reply_to
 from erlmesh.errors import Exit
+from erlmesh.net.event_log import event_log
 from erlmesh.node import Process
 from erlmesh.terms import Atom, Pid, Ref, Term
 
 __all__ = ["PendingWork", "Replier"]
 
-log = logging.getLogger("erlmesh.gen_server")
+log = event_log("erlmesh.gen_server")
 
 ERROR: Final = Atom("error")
 
@@ -78,7 +78,12 @@ class PendingWork:
         except Exit as error:
             self._server.reply(caller, (ERROR, error.reason))
         except Exception as error:  # also an answer that is not a term
-            log.exception("%s: exception in the work for a caller", self._server.me.label)
+            log.exception(
+                "server_work_failed",
+                "%s: exception in the work for a caller",
+                self._server.me.label,
+                pid=self._server.me.pid,
+            )
             self._server.reply(caller, (ERROR, (Atom(type(error).__name__), str(error))))
 
     def _finished(self, task: asyncio.Task[None]) -> None:

@@ -7,7 +7,6 @@ It answers the calls of OTP's ``supervisor`` and of Elixir's ``Supervisor``, ``D
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterable
 from typing import Any, ClassVar, Final
 
@@ -25,6 +24,7 @@ from erlmesh.behaviours.gen_server import Caller, GenServer
 from erlmesh.core.exit_reasons import KILL, KILLED, NORMAL, SHUTDOWN
 from erlmesh.core.supervision import Child, ChildBook, Nothing, Restart, Strategy, is_regular
 from erlmesh.errors import Exit, ProcessStartError
+from erlmesh.net.event_log import event_log
 from erlmesh.records import record
 from erlmesh.runtime.exceptions import exit_reason
 from erlmesh.runtime.process_types import StopMode
@@ -33,7 +33,7 @@ from erlmesh.terms.exit_text import format_reason
 
 __all__ = ["SupervisorServer"]
 
-log = logging.getLogger("erlmesh.supervisor")
+log = event_log("erlmesh.supervisor")
 
 OK: Final = Atom("ok")
 ERROR: Final = Atom("error")
@@ -218,7 +218,14 @@ class SupervisorServer(GenServer):
         except (ProcessStartError, Exit) as error:
             return (ERROR, error.reason)  # The exit signal of a process that is no child is ignored later.
         except Exception as error:
-            log.exception("%s: child %s did not start", self.me.label, child.id)
+            log.exception(
+                "child_start_failed",
+                "%s: child %s did not start",
+                self.me.label,
+                child.id,
+                pid=self.me.pid,
+                child=child.id,
+            )
             return (ERROR, (EXIT, exit_reason(error)))
         if reply == IGNORED:
             self._book.ignored(child)
@@ -249,7 +256,17 @@ class SupervisorServer(GenServer):
         what = self._book.exited(child, reason, self._now())
         if not isinstance(what, Nothing):
             shown = format_reason(reason)
-            log.error("Supervisor %s: child %s (%s) terminated: %s", self.me.label, child.id, pid, shown)
+            log.error(
+                "child_terminated",
+                "Supervisor %s: child %s (%s) terminated: %s",
+                self.me.label,
+                child.id,
+                pid,
+                shown,
+                pid=self.me.pid,
+                child=child.id,
+                reason=shown,
+            )
         await self._carry_out(child, what)
 
     async def _carry_out(self, child: Child, what: object) -> None:
@@ -257,7 +274,13 @@ class SupervisorServer(GenServer):
             await self._stop_children(what.stop, keep=what.start)
             await self._start_again(child, what.start)
         elif not isinstance(what, Nothing):
-            log.error("Supervisor %s: too many restarts: it ends with shutdown", self.me.label)
+            log.error(
+                "too_many_restarts",
+                "Supervisor %s: too many restarts: it ends with shutdown",
+                self.me.label,
+                pid=self.me.pid,
+                reason="shutdown",
+            )
             self.stop(SHUTDOWN)
 
     async def _start_again(self, failed: Child, children: Iterable[Child]) -> None:
@@ -269,7 +292,16 @@ class SupervisorServer(GenServer):
             if reply[0] is OK:
                 started.append(child)
                 continue
-            log.error("Supervisor %s: child %s did not start: %s", self.me.label, child.id, format_reason(reply[1]))
+            log.error(
+                "child_start_failed",
+                "Supervisor %s: child %s did not start: %s",
+                self.me.label,
+                child.id,
+                format_reason(reply[1]),
+                pid=self.me.pid,
+                child=child.id,
+                reason=reply[1],
+            )
             await self._stop_children(reversed(started), keep=started)
             child.restarting = True
             self.me.send(self.me.pid, _TryAgain(child))  # type: ignore[arg-type] # an object for this process
@@ -328,7 +360,16 @@ class SupervisorServer(GenServer):
         reason = down[4] if exited is None else exited[2]
         if not _is_expected(reason, _spec(child)):
             shown = format_reason(reason)
-            log.warning("Supervisor %s: child %s ended with %s when stopped", self.me.label, child.id, shown)
+            log.warning(
+                "child_stop_failed",
+                "Supervisor %s: child %s ended with %s when stopped",
+                self.me.label,
+                child.id,
+                shown,
+                pid=self.me.pid,
+                child=child.id,
+                reason=shown,
+            )
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -16,7 +16,6 @@ ValueError or TypeError makes the request unknown.
 
 from __future__ import annotations
 
-import logging
 import re
 import types
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from inspect import ismethod, signature, unwrap
 from itertools import islice
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from erlmesh.net.event_log import event_log
 from erlmesh.terms import Atom, Map, Term
 from erlmesh.terms.foreign_text import ForeignText
 from erlmesh.typed.convert_error import ConvertError
@@ -33,7 +33,7 @@ from erlmesh.typed.structs import STRUCT, struct_options
 
 __all__ = ["typed"]
 
-log = logging.getLogger("erlmesh.gen_server")
+log = event_log("erlmesh.gen_server")
 
 WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 """The places between two words of the name of a class."""
@@ -78,7 +78,9 @@ def _make_from_struct(classes: dict[Atom, type], request: Map) -> Any:
     try:
         return from_term(request, found)
     except ConvertError as error:
-        log.warning("the request is not a %s: %s", found.__qualname__, ForeignText(error))
+        log.warning(
+            "request_invalid", "the request is not a %s: %s", found.__qualname__, ForeignText(error), reason=error
+        )
         return None
 
 

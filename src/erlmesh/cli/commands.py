@@ -116,9 +116,9 @@ def run_command(given: Sequence[str]) -> int:
             return 2
         options = build_parser(given[0]).parse_args(given)
         if "logging" in sys.modules:  # A command that logs has imported it. `erlmesh health` does not.
-            from erlmesh.cli.log_setup import configure_log  # noqa: PLC0415
+            from erlmesh.cli.log_setup import chosen_format, configure_log  # noqa: PLC0415
 
-            configure_log(getattr(options, "verbose", 0))
+            configure_log(getattr(options, "verbose", 0), chosen_format(options, os.environ))
         return int(options.run(options))
     except ErlmeshError as error:
         print_error(error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,6 +13,7 @@ from erlmesh.cli.settings import NodeSettings
 from erlmesh.discovery.discovery import Discovery
 from erlmesh.discovery.lookup import Lookup
 from erlmesh.net.epmd import default_port
+from erlmesh.net.event_log import event_log
 from erlmesh.net.health import HealthServer
 from erlmesh.net.health_socket import socket_folders
 from erlmesh.net.resolvers import FixedPort
@@ -22,7 +22,7 @@ from erlmesh.shell.remsh_server import start_remsh_server
 
 __all__ = ["join_cluster", "node_services"]
 
-log = logging.getLogger("erlmesh")
+log = event_log("erlmesh")
 
 
 @asynccontextmanager
@@ -51,7 +51,7 @@ async def node_services(
         try:
             server = HealthServer(node.name, report, socket_folders(os.environ))
         except OSError as fault:
-            log.info("`erlmesh health` cannot find this node: %s", fault)
+            log.info("health_socket_failed", "`erlmesh health` cannot find this node: %s", fault, reason=fault)
         else:
             stack.callback(server.close)
         if settings.metrics is not None:

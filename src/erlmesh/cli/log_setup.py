@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Mapping
 from typing import TextIO
 
+from erlmesh.cli import output
+from erlmesh.net.event_log import event_log
+from erlmesh.runtime.option_parsers import parse_log_format
 from erlmesh.services.output import OutputQueue
 
-__all__ = ["LogFormatter", "add_verbose", "configure_log"]
+__all__ = ["LogFormatter", "add_verbose", "chosen_format", "configure_log"]
 
 _output = OutputQueue()
 
@@ -20,14 +24,38 @@ def add_verbose(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def configure_log(verbose: int) -> None:
-    """Logs to stderr: warnings; nodes that connect and disconnect if ``verbose`` is 1; everything if it is more."""
+def configure_log(verbose: int, log_format: str = "text") -> None:
+    """Logs to stderr: warnings; nodes that connect and disconnect if ``verbose`` is 1; everything if it is more.
+
+    With the format ``json``, all logs of the process are lines of JSON, also the errors of the command.
+    """
     handler = _StderrHandler()
-    handler.setFormatter(LogFormatter("%(message)s"))
     log = logging.getLogger("erlmesh")
+    if log_format == "json":
+        from erlmesh.json_log import JsonFormatter  # noqa: PLC0415 - few use it
+
+        handler.setFormatter(JsonFormatter())
+        logging.getLogger().handlers[:] = [handler]
+        command_log = event_log("erlmesh")
+        output.write_error = lambda text: command_log.error("command_failed", "%s", text)
+    else:
+        handler.setFormatter(LogFormatter("%(message)s"))
     log.handlers[:] = [handler]
     log.propagate = False
     log.setLevel((logging.WARNING, logging.INFO)[verbose] if verbose < 2 else logging.DEBUG)
+
+
+def chosen_format(options: argparse.Namespace, environment: Mapping[str, str]) -> str:
+    """The format that the command line or else the environment gives. Raises NodeStartError.
+
+    Commands without the option, such as ``erlmesh ping``, are for a person: they have the format ``text``.
+    """
+    if not hasattr(options, "log_format"):
+        return "text"
+    text, source = options.log_format, "--log-format"
+    if text is None:
+        text, source = environment.get("ERLMESH_LOG_FORMAT", "").strip() or "text", "ERLMESH_LOG_FORMAT"
+    return parse_log_format(text, source)
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Final
 
 __all__ = ["print_error", "print_lines", "shown"]
@@ -28,4 +29,12 @@ def print_lines(text: object) -> None:
 
 def print_error(error: object) -> None:
     """Print the reason of a failure to standard error."""
-    print(f"erlmesh: {shown(error)}", file=sys.stderr, flush=True)
+    write_error(shown(error))
+
+
+def _print_error(text: str) -> None:
+    print(f"erlmesh: {text}", file=sys.stderr, flush=True)
+
+
+write_error: Callable[[str], object] = _print_error
+"""Writes the text of an error. With logs in JSON it writes to the log."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import re
 import secrets
@@ -28,10 +27,11 @@ from erlmesh.cli.term_parser import parse_atom
 from erlmesh.discovery.sources import Source
 from erlmesh.errors import NodeStartError
 from erlmesh.net.cookie_files import find_cookie
+from erlmesh.net.event_log import event_log
 from erlmesh.proto.handshake import is_long_name
 from erlmesh.records import field, record
 from erlmesh.runtime.config import CommandOption, NodeConfig, options
-from erlmesh.runtime.option_parsers import parse_endpoint, parse_switch, parse_text
+from erlmesh.runtime.option_parsers import parse_endpoint, parse_log_format, parse_switch, parse_text
 
 __all__ = [
     "VARIABLES",
@@ -43,7 +43,7 @@ __all__ = [
     "read_settings",
 ]
 
-log = logging.getLogger("erlmesh")
+log = event_log("erlmesh")
 
 
 @record(frozen=True)
@@ -77,6 +77,14 @@ class NodeSettings:
         ),
     )
     """Let other nodes open a shell here (``erlmesh remsh``). Such a shell can run any code."""
+    log_format: str = field(
+        default="text",
+        metadata=options(
+            CommandOption("--log-format", "the lines of the log: text, or json with fields", "FORMAT"),
+            parse=parse_log_format,
+        ),
+    )
+    """The format of the log on stderr: ``text``, or ``json``, one object in a line with the fields of the event."""
     metrics: tuple[str, int] | None = field(
         default=None,
         metadata=options(
@@ -156,14 +164,14 @@ def read_settings(
     A ``cookie`` from elsewhere comes before all options and variables.
     """
     for sentence in unknown_variables(environment, VARIABLES):
-        log.warning("%s", sentence)
+        log.warning("variable_unknown", "%s", sentence)
     values = OptionValues(arguments, environment)
     given, host = arguments.name or environment.get("ERLMESH_NAME"), default_host(values)
     name = complete_name(given or _default_name(values), host)
     if cookie is None:
         cookie = find_cookie(arguments.cookie, arguments.cookie_file, environment)
     if arguments.cookie is not None:
-        log.warning("%s", _cookie_advice(cookie))
+        log.warning("cookie_on_command_line", "%s", _cookie_advice(cookie))
     chosen = node_options(values)
     return NodeSettings(
         join=tuple(_peer_name(peer, name) for peer in chosen.pop("join", ())),
@@ -171,6 +179,7 @@ def read_settings(
         name_generated=name != given,
         discover=tuple(discovery_sources(values)),
         allow_remsh=bool(values.parsed("allow_remsh", parse_switch)),
+        log_format=values.parsed("log_format", parse_log_format) or "text",
         metrics=values.parsed("metrics", parse_endpoint),
         map=values.parsed("map", parse_endpoint),
         map_token_file=values.parsed("map_token_file", parse_text),

@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import importlib
 import inspect
-import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -28,6 +27,7 @@ from erlmesh.cli.worker_slot import WorkerSlot, take_worker_slot
 from erlmesh.core.exit_reasons import KILLED, NORMAL, SHUTDOWN
 from erlmesh.net.addresses import is_loopback
 from erlmesh.net.epmd import default_port
+from erlmesh.net.event_log import event_log
 from erlmesh.net.resolvers import FixedPort
 from erlmesh.node import Node
 from erlmesh.runtime.option_parsers import parse_count
@@ -38,7 +38,7 @@ from erlmesh.terms import Atom, Term
 if TYPE_CHECKING:
     from erlmesh.cli.under_port import PortSession
 
-log = logging.getLogger("erlmesh")
+log = event_log("erlmesh")
 
 __all__ = ["EXAMPLE", "add_options", "run"]
 
@@ -136,6 +136,8 @@ def _run_workers(options: argparse.Namespace, count: int) -> int:
 def _open_port(options: argparse.Namespace) -> PortSession:
     from erlmesh.cli.under_port import open_port_session  # noqa: PLC0415 - few nodes have a port
 
+    if options.log_format is not None:
+        raise ValueError("--under-port has a log format of its own: omit --log-format")
     if options.prompt or options.cookie is not None or options.cookie_file is not None:
         raise ValueError("--under-port takes the cookie from stdin: omit --cookie, --cookie-file and --prompt")
     return open_port_session(options.wait_for)
@@ -163,7 +165,7 @@ async def _run(
             print(up, flush=True)
             joining = join_cluster(node, settings.join)
         else:
-            log.info("%s", up)
+            log.info("node_up", "%s", up, node=node.name)
             joining = port.join(node, settings, stop_requested)
         report_ready = _report_nothing if slot is None else slot.report_ready
         monitor = _AppMonitor(node, app, stop_requested, report_ready) if app else None

@@ -225,7 +225,11 @@ class _Supervisor:
             self._print(stream, prefix, [rest] if rest else [])
 
     def _print(self, stream: TextIO, prefix: str, lines: list[bytes]) -> None:
-        text = "".join(f"{prefix}{shown(line.decode(errors='replace'))}\n" for line in lines)
+        # A line of the log in JSON names its node, and must stay JSON.
+        starts = ("" if line.startswith(b'{"time": ') else prefix for line in lines)
+        text = "".join(
+            f"{start}{shown(line.decode(errors='replace'))}\n" for start, line in zip(starts, lines, strict=True)
+        )
         if text:
             with contextlib.suppress(OSError, ValueError):  # Nobody reads any more.
                 self._output.write(stream, text)

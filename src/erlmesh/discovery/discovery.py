@@ -14,6 +14,7 @@ from erlmesh.discovery.gossip_settings import parse_gossip
 from erlmesh.discovery.lookup import Lookup
 from erlmesh.discovery.sources import SourceKind
 from erlmesh.errors import NodeNotAlive
+from erlmesh.net.event_log import event_log
 from erlmesh.node import Node
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.terms.foreign_text import ForeignText
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Discovery"]
 
-log = logging.getLogger("erlmesh.discovery")
+log = event_log("erlmesh.discovery")
 _peer_log = PeerLog(log)
 
 
@@ -84,10 +85,17 @@ class Discovery:
     def _heard(self, limit: int, name: str) -> None:
         """Another node has sent its name. It is not used if ``limit`` nodes are found already."""
         if not self._node.internals.is_allowed(name):
-            _peer_log.write(logging.INFO, "", "gossip: %s is not on the allow-list of this node", ForeignText(name))
+            _peer_log.write(
+                logging.INFO,
+                "gossip_not_allowed",
+                "",
+                "gossip: %s is not on the allow-list of this node",
+                ForeignText(name),
+                peer=name,
+            )
         elif name not in self.found and len(self.found) < limit:
             self._candidates.found_one(name, self._node.internals.now())
-            _peer_log.write(logging.INFO, "", "discovered %s", ForeignText(name))
+            _peer_log.write(logging.INFO, "peer_discovered", "", "discovered %s", ForeignText(name), peer=name)
             self._wakeup.set()
 
     async def _run(self) -> None:
@@ -104,7 +112,7 @@ class Discovery:
             except NodeNotAlive:
                 return
             except Exception:  # The next lookup may succeed.
-                log.exception("discovery failed; it continues with the next lookup")
+                log.exception("discovery_failed", "discovery failed; it continues with the next lookup")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wakeup.wait()
@@ -119,4 +127,4 @@ class Discovery:
         self._candidates.lookup_finished(names, complete=complete, now=self._node.internals.now())
         for name in self.found:
             if name not in before:
-                log.info("discovered %s", ForeignText(name))
+                log.info("peer_discovered", "discovered %s", ForeignText(name), peer=name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
 import struct
 import sys
@@ -15,12 +14,13 @@ from typing import Any
 from erlmesh.discovery.gossip_book import GossipBook
 from erlmesh.discovery.gossip_messages import GossipCipher, Malformed, encode_heartbeat, parse_heartbeat
 from erlmesh.discovery.gossip_settings import GossipSettings
+from erlmesh.net.event_log import event_log
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.terms.foreign_text import ForeignText
 
 __all__ = ["Gossip", "open_socket"]
 
-log = logging.getLogger("erlmesh.discovery")
+log = event_log("erlmesh.discovery")
 _peer_log = PeerLog(log)
 
 RETRY = 10.0
@@ -66,7 +66,14 @@ class Gossip:
                 if self._book.heartbeat_due(loop.time()):
                     self._send()
                 if report := self._book.report_due(loop.time()):
-                    log.warning("gossip %s:%d: %s", self._settings.address, self._settings.port, report)
+                    log.warning(
+                        "gossip_report",
+                        "gossip %s:%d: %s",
+                        self._settings.address,
+                        self._settings.port,
+                        report,
+                        reason=report,
+                    )
                 await asyncio.sleep(max(self._book.next_deadline() - loop.time(), 0.01))
         finally:
             if self._transport is not None:
@@ -96,14 +103,22 @@ class Gossip:
             return
         self._last_fault = None
         if self._book.heard(name, asyncio.get_running_loop().time()):
-            _peer_log.debug("gossip: heard %s", ForeignText(name))
+            _peer_log.debug("gossip_heard", "gossip: heard %s", ForeignText(name), peer=name)
             self._found(name)
 
     def failed(self, fault: Exception) -> None:
         """The socket cannot be opened, or a heartbeat cannot be sent."""
         if str(fault) != self._last_fault:
             self._last_fault = str(fault)
-            log.warning("gossip %s:%d: %s; %s", self._settings.address, self._settings.port, fault, self._advice())
+            log.warning(
+                "gossip_failed",
+                "gossip %s:%d: %s; %s",
+                self._settings.address,
+                self._settings.port,
+                fault,
+                self._advice(),
+                reason=fault,
+            )
 
     def _advice(self) -> str:
         if self._settings.is_multicast:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import importlib.util
-import logging
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from erlmesh.discovery.gossip_settings import parse_gossip
 from erlmesh.discovery.sources import Host, Source, SourceKind, parse_entries
 from erlmesh.errors import ErlmeshError, NodeStartError
 from erlmesh.net.epmd import registered_names
+from erlmesh.net.event_log import event_log
 from erlmesh.net.host_names import resolve_host
 from erlmesh.net.lookup_threads import look_up
 from erlmesh.proto.handshake import is_node_name
@@ -22,7 +22,7 @@ from erlmesh.terms.foreign_text import printable_sentence
 
 __all__ = ["Lookup", "check_sources"]
 
-log = logging.getLogger("erlmesh.discovery")
+log = event_log("erlmesh.discovery")
 
 LOOKUP_TIMEOUT = 5.0
 MAX_CONCURRENT_QUERIES = 32
@@ -131,4 +131,10 @@ class Lookup:
         """Logs a reason that differs from the last one of the same subject."""
         if self._last_logged.get(subject) != reason:
             self._last_logged[subject] = reason
-            log.info("discovery: %s: %s", printable_sentence(subject), printable_sentence(reason))
+            log.info(
+                "lookup_failed",
+                "discovery: %s: %s",
+                printable_sentence(subject),
+                printable_sentence(reason),
+                reason=reason,
+            )

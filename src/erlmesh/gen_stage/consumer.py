@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Mapping
 from types import TracebackType
@@ -15,6 +14,7 @@ from erlmesh.core.stage_demand import DEFAULT_MAX_DEMAND, ConsumerDemand
 from erlmesh.errors import Exit
 from erlmesh.gen_stage import messages
 from erlmesh.gen_stage.stage_process import StageProcess
+from erlmesh.net.event_log import event_log
 from erlmesh.node import Node, Process
 from erlmesh.runtime.exceptions import exit_reason
 from erlmesh.runtime.peer_log import PeerLog
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "CancelMode", "Consumer", "ProducerSubscription", "SubscriptionLost"]
 
-log = logging.getLogger("erlmesh.gen_stage")
+log = event_log("erlmesh.gen_stage")
 _peer_log = PeerLog(log)
 
 CancelMode: TypeAlias = Literal["permanent", "transient", "temporary"]
@@ -275,7 +275,15 @@ class Consumer:
         self._forget(subscription)
         if subscription._resubscribe is not None:
             pause = subscription._resubscribe.next_delay(self._node.internals.random)
-            log.info("the subscription to %s ended, and starts again in %.1f s: %s", subscription.to, pause, reason)
+            log.info(
+                "subscription_restarts",
+                "the subscription to %s ended, and starts again in %.1f s: %s",
+                subscription.to,
+                pause,
+                reason,
+                seconds=pause,
+                reason=reason,
+            )
             number = id(subscription)
             self._process.send_after(pause, (RESUBSCRIBE, number))
             return
@@ -323,7 +331,9 @@ class Consumer:
             case _ if is_call(message):
                 self._process.unhandled(message)
             case _:
-                _peer_log.debug("consumer %s: ignored %s", self.pid, ForeignText(message))
+                _peer_log.debug(
+                    "message_ignored", "consumer %s: ignored %s", self.pid, ForeignText(message), pid=self.pid
+                )
 
     def _handle_stage_message(self, producer: Pid, tag: Term, content: Term) -> None:
         if not self._node.internals.is_message_from(producer.node):
@@ -340,7 +350,9 @@ class Consumer:
             case (messages.CANCEL, reason):
                 self._lost(subscription, reason)
             case _:
-                _peer_log.debug("consumer %s: ignored %s", self.pid, ForeignText(content))
+                _peer_log.debug(
+                    "message_ignored", "consumer %s: ignored %s", self.pid, ForeignText(content), pid=self.pid
+                )
 
     def _is_producer(self, subscription: ProducerSubscription, sender: Pid) -> bool:
         known = subscription._producer
@@ -354,7 +366,9 @@ class Consumer:
     def _handle_events(self, subscription: ProducerSubscription, events: list[Term]) -> None:
         batches = subscription._demand.arrived(events)
         if batches is None:
-            log.warning("%s sent more events than it was asked for: the subscription ends", subscription.to)
+            log.warning(
+                "producer_too_fast", "%s sent more events than it was asked for: the subscription ends", subscription.to
+            )
             subscription._send(messages.cancel_producer(self.pid, subscription._tag, EXCESS))
             self._lost(subscription, EXCESS)
             return

@@ -16,6 +16,7 @@ from erlmesh.etf import encode
 from erlmesh.gen_stage import messages
 from erlmesh.gen_stage.sources import EventSource, pull
 from erlmesh.gen_stage.stage_process import StageProcess
+from erlmesh.net.event_log import event_log
 from erlmesh.node import Node, Process
 from erlmesh.runtime.exceptions import exit_reason
 from erlmesh.runtime.peer_log import PeerLog
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Producer"]
 
-log = logging.getLogger("erlmesh.gen_stage")
+log = event_log("erlmesh.gen_stage")
 _peer_log = PeerLog(log)
 
 UNKNOWN: Final = Atom("unknown_subscription")
@@ -164,7 +165,14 @@ class Producer:
         if dropped:
             self.discarded += dropped
             _peer_log.write(
-                logging.WARNING, "", "producer %s: the buffer is full, %d events dropped", self.pid, dropped
+                logging.WARNING,
+                "stage_events_dropped",
+                "",
+                "producer %s: the buffer is full, %d events dropped",
+                self.pid,
+                dropped,
+                pid=self.pid,
+                count=dropped,
             )
         return dropped
 
@@ -218,7 +226,7 @@ class Producer:
         except (Exit, NodeNotAlive):
             pass  # The producer has ended.
         except Exception as error:
-            log.exception("producer %s: the source failed", self.pid)
+            log.exception("stage_source_failed", "producer %s: the source failed", self.pid, pid=self.pid)
             self._error = error
             self.stop(exit_reason(error))
 
@@ -279,7 +287,9 @@ class Producer:
             case _ if is_call(message):
                 self._process.unhandled(message)
             case _:
-                _peer_log.debug("producer %s: ignored %s", self.pid, ForeignText(message))
+                _peer_log.debug(
+                    "message_ignored", "producer %s: ignored %s", self.pid, ForeignText(message), pid=self.pid
+                )
 
     def _handle_request(self, consumer: Pid, tag: Term, request: Term) -> None:
         known = self._by_tag.get(_key(consumer, tag))
@@ -294,7 +304,9 @@ class Producer:
             case (messages.ASK | messages.CANCEL, _) if known is None:
                 self._send_cancel(consumer, tag, UNKNOWN)
             case _:
-                _peer_log.debug("producer %s: ignored %s", self.pid, ForeignText(request))
+                _peer_log.debug(
+                    "message_ignored", "producer %s: ignored %s", self.pid, ForeignText(request), pid=self.pid
+                )
 
     def _subscribe(self, consumer: Pid, tag: Term, current: Term, options: Term) -> None:
         key = _key(consumer, tag)
@@ -307,7 +319,13 @@ class Producer:
             self._send_cancel(consumer, BAD_TAG, BAD_TAG)
             return
         if len(self._by_tag) >= self._max_subscriptions:
-            log.warning("producer %s: refused a consumer, because it has %d", self.pid, len(self._by_tag))
+            log.warning(
+                "consumer_refused",
+                "producer %s: refused a consumer, because it has %d",
+                self.pid,
+                len(self._by_tag),
+                pid=self.pid,
+            )
             self._send_cancel(consumer, tag, OVERLOADED)
             return
         try:

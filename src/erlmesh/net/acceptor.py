@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
+from erlmesh.net.event_log import event_log
 from erlmesh.net.fork_guard import close_in_children
 from erlmesh.net.host_names import SocketAddress, resolve_sockets
 
 __all__ = ["ACCEPT_PAUSE", "Acceptor", "is_out_of_resources", "is_scarce", "log_exhaustion", "share_of_descriptors"]
 
-log = logging.getLogger("erlmesh")
+log = event_log("erlmesh")
 
 ACCEPT_PAUSE: Final = 0.25
 """Seconds without accepting after the descriptors of the process or the machine were all in use."""
@@ -127,7 +127,7 @@ class Acceptor:
             self._unattached.discard(connection)
             connection.close()
         if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, OSError):
-            log.error("a connection could not be accepted", exc_info=error)
+            log.error("accept_failed", "a connection could not be accepted", exc_info=error, reason=error)
 
     def _pause(self, sock: socket.socket, error: OSError) -> None:
         log_exhaustion(error)
@@ -168,9 +168,11 @@ def log_exhaustion(error: OSError) -> None:
         return
     _last_logged = now
     log.warning(
+        "accept_exhausted",
         "cannot accept connections: %s. New ones wait until descriptors are free (the limit is %d, see `ulimit -n`)",
         error.strerror or error,
         _descriptor_limit(),
+        reason=error,
     )
 
 

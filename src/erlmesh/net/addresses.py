@@ -6,12 +6,12 @@ Linux only. Nothing is sent to the network and no external program is run.
 from __future__ import annotations
 
 import contextlib
-import logging
 import socket
 from collections.abc import Sequence
 from typing import Final
 
 from erlmesh.errors import NodeStartError
+from erlmesh.net.event_log import event_log
 from erlmesh.records import record
 
 __all__ = [
@@ -24,7 +24,7 @@ __all__ = [
     "parse_fib_trie",
 ]
 
-log = logging.getLogger("erlmesh")
+log = event_log("erlmesh")
 
 UNROUTED_ADDRESS: Final = ("192.0.2.1", 9)
 """An address reserved for documentation (RFC 5737). A UDP ``connect`` to it looks up the route and sends nothing."""
@@ -80,10 +80,12 @@ def own_address(host_info: HostInfo) -> str:
     if host_info.source_address is not None and host_info.source_address in candidates:
         if len(named) > 1:  # a container on several networks: the default route says little about the other nodes
             log.warning(
+                "address_ambiguous",
                 "this machine has the addresses %s; using %s, from which packets leave by default. If the other nodes "
                 "are on another network, choose an address with --host or ERLMESH_HOST",
                 " and ".join(named),
                 host_info.source_address,
+                address=host_info.source_address,
             )
         return host_info.source_address
     if len(candidates) == 1:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import logging
 import os
 import socket
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 from erlmesh.errors import ConnectError, ErlmeshError, NodeStartError, RemoteProtocolError
 from erlmesh.net.addresses import has_ipv6_loopback, is_loopback, local_addresses
 from erlmesh.net.epmd_port import default_port
+from erlmesh.net.event_log import event_log
 from erlmesh.net.happy_eyeballs import connect_host
 from erlmesh.proto import epmd as protocol
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CLIENTS_PER_ADDRESS", "CLIENT_LIMIT", "Epmd", "configured_addresses", "default_port", "registered_names"]
 
-log = logging.getLogger("erlmesh.epmd")
+log = event_log("erlmesh.epmd")
 
 LOCALHOST: Final = "127.0.0.1"
 LOCALHOST_6: Final = "::1"
@@ -209,8 +209,15 @@ class Epmd:
                 try:
                     await server.start([address])
                 except OSError as error:
-                    log.warning("ERL_EPMD_ADDRESS: EPMD cannot listen on %s: %s", address, error.strerror or error)
-        log.info("no EPMD was running on port %d: started one in this node", self.port)
+                    log.warning(
+                        "epmd_listen_failed",
+                        "ERL_EPMD_ADDRESS: EPMD cannot listen on %s: %s",
+                        address,
+                        error.strerror or error,
+                        address=address,
+                        reason=error,
+                    )
+        log.info("epmd_started", "no EPMD was running on port %d: started one in this node", self.port, port=self.port)
 
     async def _stay_registered(self, reader: asyncio.StreamReader) -> None:
         """Register again whenever EPMD closes the connection of the registration. Runs until it is cancelled."""
@@ -222,17 +229,17 @@ class Epmd:
                 pass
             if self._writer is not None:
                 self._writer.close()
-            log.info("EPMD has stopped; registering again")
+            log.info("epmd_lost", "EPMD has stopped; registering again", port=self.port)
             while True:
                 try:
                     reader, answer = await self._register_with_retries()
                 except ErlmeshError as error:
-                    log.warning("%s; trying again", error)
+                    log.warning("epmd_register_failed", "%s; trying again", error, port=self.port, reason=error)
                 else:
                     if isinstance(answer, protocol.Registered):
                         # Ignore the new creation: other nodes already have pids of ours with the first one.
                         break
-                    log.warning("another node has registered our name; trying again")
+                    log.warning("epmd_name_taken", "another node has registered our name; trying again", port=self.port)
                 await asyncio.sleep(RETRY_INTERVAL)
 
     async def _start_relays(self) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import math
 import os
 import socket
@@ -26,6 +25,7 @@ from erlmesh import native
 from erlmesh.core.fair_share import FairShare
 from erlmesh.net.acceptor import Acceptor, is_scarce, share_of_descriptors
 from erlmesh.net.addresses import address_group, is_loopback
+from erlmesh.net.event_log import event_log
 from erlmesh.net.fork_guard import close_in_children
 from erlmesh.net.host_names import resolve_host, wildcard_addresses
 from erlmesh.net.native_registry import new_server_id, watchdog_of_loop
@@ -34,7 +34,7 @@ from erlmesh.proto import epmd as protocol
 
 __all__ = ["EpmdServer"]
 
-log = logging.getLogger("erlmesh.epmd")
+log = event_log("erlmesh.epmd")
 
 CREATION_TICKS_PER_SECOND: Final = 256
 """Creation seeds per second. OTP's epmd uses the time in seconds. An embedded EPMD may stop and start with its node
@@ -156,9 +156,11 @@ class EpmdServer:
         if now - self._logged_full >= FULL_LOG_INTERVAL:
             self._logged_full = now
             log.warning(
+                "epmd_full",
                 "EPMD on port %d refuses new nodes: %d are registered. Stop some, or allow more open files (ulimit -n)",
                 self.registry.port,
                 len(self.registry.nodes),
+                port=self.registry.port,
             )
 
     def request_ended(self, request: protocol.ServerConnection) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import socket
 import threading
 import time
@@ -20,6 +19,7 @@ from typing import Any, Final
 
 from erlmesh import native
 from erlmesh.net.acceptor import ACCEPT_PAUSE, is_out_of_resources, log_exhaustion
+from erlmesh.net.event_log import event_log
 from erlmesh.net.fork_guard import close_in_children
 from erlmesh.net.health_socket import short_socket_path
 from erlmesh.net.native_registry import new_server_id, watchdog_of_loop
@@ -30,7 +30,7 @@ from erlmesh.net.watched_sockets import WatchedSockets
 
 __all__ = ["HealthServer"]
 
-log = logging.getLogger("erlmesh.health")
+log = event_log("erlmesh.health")
 
 ANSWER_TIMEOUT: Final = 1.0
 """Seconds that the loop has for its report. After that, the server reports for how long the loop has been blocked."""

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import logging
 import os
 import socket
 import threading
@@ -23,6 +22,7 @@ import time
 from functools import partial
 from typing import Any, Final
 
+from erlmesh.net.event_log import event_log
 from erlmesh.net.fork_guard import close_in_children
 from erlmesh.net.native_registry import ServedByThread, new_number, server_of_id, watchdog_of_loop, watchdogs
 from erlmesh.net.native_socket import native_links
@@ -33,7 +33,7 @@ from erlmesh.net.watched_sockets import WatchedSocket, WatchedSockets
 
 __all__ = ["TEMPLATE_SECONDS", "NativeWatchdog"]
 
-log = logging.getLogger("erlmesh")
+log = event_log("erlmesh")
 
 GIL_WAIT: Final = 0.5
 """Seconds that the Python thread had to wait before it ran, from which that is reported: some code held the GIL."""
@@ -167,7 +167,7 @@ class NativeWatchdog:
             try:
                 self._step(self._sockets.wait(None))
             except Exception:
-                log.exception("error in the watchdog thread; it continues")
+                log.exception("watchdog_failed", "error in the watchdog thread; it continues")
         self._sockets.close()
 
     def _step(self, with_data: dict[WatchedSocket, int]) -> None:

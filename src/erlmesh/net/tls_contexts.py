@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import ssl
 from collections.abc import Callable
@@ -10,11 +9,12 @@ from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
 from erlmesh.errors import NodeStartError
+from erlmesh.net.event_log import event_log
 from erlmesh.net.tls_config import TlsConfig
 
 __all__ = ["ContextPair", "TlsContexts"]
 
-log = logging.getLogger("erlmesh")
+log = event_log("erlmesh")
 
 Signature: TypeAlias = tuple[tuple[int, int, int, int], ...]
 
@@ -73,9 +73,14 @@ class TlsContexts:
         try:
             self._pair = self._make_pair()
         except NodeStartError as error:
-            log.warning("the TLS files have changed and cannot be used, so the old ones stay in use: %s", error)
+            log.warning(
+                "tls_reload_failed",
+                "the TLS files have changed and cannot be used, so the old ones stay in use: %s",
+                error,
+                reason=error,
+            )
             return
-        log.info("the TLS files have changed: new connections use the new ones")
+        log.info("tls_reloaded", "the TLS files have changed: new connections use the new ones")
 
     def _sign(self) -> Signature:
         """Return what changes when a file is written or replaced."""

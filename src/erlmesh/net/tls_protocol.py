@@ -6,13 +6,13 @@ TLS starts with the first byte, on the port that EPMD knows. The handshake of th
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from typing import Any
 
 from erlmesh.core.certificate_hosts import Certificate, fits_host
 from erlmesh.errors import ErlmeshError, HandshakeRefused
 from erlmesh.net.dist_protocol import ConnectionDelegate, DistProtocol
+from erlmesh.net.event_log import event_log
 from erlmesh.net.tls_config import TlsConfig
 from erlmesh.net.tls_contexts import ContextPair, TlsContexts
 from erlmesh.net.tls_errors import closed_after_tls, handshake_error, misnamed, stream_error, unfinished
@@ -24,7 +24,7 @@ from erlmesh.proto.handshake_driver import HandshakeDriver, HandshakeFailed
 
 __all__ = ["TlsConnections", "TlsProtocol"]
 
-log = logging.getLogger("erlmesh")
+log = event_log("erlmesh")
 
 
 class TlsProtocol(DistProtocol):
@@ -125,7 +125,7 @@ class TlsConnections:
     def _check(self, contexts: ContextPair) -> None:
         problem = own_certificate_problem(contexts, self._host, is_called=self._is_called)
         if problem is not None:
-            log.warning("%s", problem)
+            log.warning("tls_certificate_problem", "%s", problem, reason=problem)
 
     def make_protocol(
         self, handshake: HandshakeDriver, delegate: ConnectionDelegate, *, host: str, **options: Any

@@ -6,19 +6,20 @@ own.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from traceback import StackSummary
 from typing import Final
 
+from erlmesh.net.event_log import event_log
 from erlmesh.net.watched_node import WatchedNode
 
 __all__ = ["WatchdogLog"]
 
-log = logging.getLogger("erlmesh")
+log = event_log("erlmesh")
 
 _LIBRARY: Final = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120
 """The folder of the standard library, and of packages."""
@@ -75,7 +76,12 @@ class WatchdogLog:
 
     def no_thread_ran(self, nodes: Sequence[WatchedNode], seconds: float, stack: StackSummary) -> None:
         """The watchdog could not run for so long, because some code held the GIL."""
-        self._in_thread(log.warning, NO_THREAD_RAN_MESSAGE, _names(nodes), seconds, _lines(stack))
+        names, lines = _names(nodes), _lines(stack)
+        self._in_thread(
+            partial(
+                log.warning, "no_thread_ran", NO_THREAD_RAN_MESSAGE, names, seconds, lines, node=names, seconds=seconds
+            )
+        )
 
     def full(self, nodes: Sequence[WatchedNode], peers: Iterable[str]) -> None:
         """Nothing more is read from these peers because of a limit."""
@@ -83,12 +89,17 @@ class WatchdogLog:
         if new := [peer for peer in peers if now >= self._logged_full.get(peer, now)]:
             self._logged_full = {peer: until for peer, until in self._logged_full.items() if until > now}
             self._logged_full.update(dict.fromkeys(new, now + LOG_FULL_INTERVAL))
-            self._in_thread(log.warning, FULL_MESSAGE, _names(nodes), ", ".join(new))
+            names, peers = _names(nodes), ", ".join(new)
+            self._in_thread(
+                partial(log.warning, "receive_buffer_full", FULL_MESSAGE, names, peers, node=names, peer=peers)
+            )
 
     def recovered(self, nodes: Sequence[WatchedNode], seconds: float) -> None:
         """The loop runs again, after it was blocked for so long. The event loop calls this."""
         if self._is_block_logged:
-            log.warning(RECOVERED_MESSAGE, _names(nodes), seconds)
+            log.warning(
+                "loop_recovered", RECOVERED_MESSAGE, _names(nodes), seconds, node=_names(nodes), seconds=seconds
+            )
         self._is_block_logged = False
 
     def _in_thread(self, write: Callable[..., object], *arguments: object) -> None:
@@ -103,13 +114,15 @@ class WatchdogLog:
         _notify_line(nodes, seconds, stack, gil=False)
         if not any(node.notify_blocked(seconds) for node in nodes):
             self._is_block_logged = True
-            log.warning(BLOCKED_MESSAGE, _names(nodes), seconds, lines)
+            log.warning(
+                "loop_blocked", BLOCKED_MESSAGE, _names(nodes), seconds, lines, node=_names(nodes), seconds=seconds
+            )
 
     def _log_gil_held(self, nodes: Sequence[WatchedNode], seconds: float, stack: StackSummary) -> None:
         lines = _lines(stack)
         _notify_line(nodes, seconds, stack, gil=True)
         self._is_block_logged = True
-        log.warning(GIL_HELD_MESSAGE, _names(nodes), seconds, lines)
+        log.warning("gil_held", GIL_HELD_MESSAGE, _names(nodes), seconds, lines, node=_names(nodes), seconds=seconds)
         for node in nodes:
             node.notify_blocked(seconds)
 

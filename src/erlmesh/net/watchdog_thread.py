@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import threading
 import time
 from typing import Final
 
 from erlmesh.core.loop_watchdog import SAMPLE_INTERVAL, LoopWatchdog, is_tick_due, sample_interval
 from erlmesh.core.socket_looks import LOOK_INTERVAL, SocketLooks
+from erlmesh.net.event_log import event_log
 from erlmesh.net.thread_stack import stack_of_thread
 from erlmesh.net.watchdog_log import WatchdogLog
 from erlmesh.net.watched_node import ThreadWritable, WatchedNode
@@ -29,7 +29,7 @@ from erlmesh.net.watched_sockets import WatchedSocket, WatchedSockets
 
 __all__ = ["WatchdogThread"]
 
-log = logging.getLogger("erlmesh")
+log = event_log("erlmesh")
 
 LATE_WAKE_FACTOR: Final = 1.5
 """If this many sample intervals passed since the last sample, something kept this thread from running."""
@@ -103,7 +103,7 @@ class WatchdogThread:
             try:
                 self._step()
             except Exception:
-                log.exception("error in the watchdog thread; it continues")
+                log.exception("watchdog_failed", "error in the watchdog thread; it continues")
         _watchdogs.pop(self._loop, None)
         self._sockets.close()
 

@@ -17,6 +17,7 @@ from erlmesh.core.phoenix_pubsub.messages import PubSubStatistics, forward, pars
 from erlmesh.core.phoenix_pubsub.names import PLAIN_DISPATCHER, SCOPE, adapter_atom, worker_number
 from erlmesh.core.phoenix_pubsub.worker_book import NodeChange, WorkerBook
 from erlmesh.errors import PubSubError
+from erlmesh.net.event_log import event_log
 from erlmesh.phoenix.meeting import wait_until_met
 from erlmesh.runtime.multicast import RepeatSender
 from erlmesh.runtime.peer_log import PeerLog
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Adapter", "NodeChange", "RawPubSub", "TopicHandler"]
 
-log = logging.getLogger("erlmesh.phoenix")
+log = event_log("erlmesh.phoenix")
 _peer_log = PeerLog(log)
 
 TopicHandler = Callable[[bytes, Term], None]
@@ -164,7 +165,9 @@ class Adapter:
         """Start the worker again. Any process can send an exit signal: a pid is no secret."""
         if not self._restarts or self.node.internals.is_stopping:
             return
-        log.warning("the worker of the PubSub %s terminated and starts again", self.shown)
+        log.warning(
+            "pubsub_restarted", "the worker of the PubSub %s terminated and starts again", self.shown, topic=self.shown
+        )
         groups = list(self._groups)
         self._groups.clear()
         self._spawn()
@@ -199,7 +202,9 @@ class Adapter:
                 try:
                     watcher(each)
                 except Exception:
-                    log.exception("the PubSub %s: a callback raised on %s", self.shown, ForeignText(each))
+                    log.exception(
+                        "pubsub_handler_failed", "the PubSub %s: a callback raised on %s", self.shown, ForeignText(each)
+                    )
 
     def _join(self, group: Atom) -> None:
         """Be a worker of ``group``: its name is what a direct broadcast is sent to, its membership what others see."""
@@ -210,9 +215,11 @@ class Adapter:
             if self.node.whereis(group) is not None:
                 _peer_log.write(
                     logging.WARNING,
+                    "pubsub_name_taken",
                     "",
                     "the name %s is taken: this node gets no direct broadcasts to it",
                     ForeignText(group),
+                    group=group,
                 )
             else:
                 process.register(group)
@@ -255,7 +262,7 @@ class Adapter:
         received = parse_forward(message)
         if received is None:
             self.statistics.malformed += 1
-            _peer_log.debug("the PubSub %s ignored %s", self.shown, ForeignText(message))
+            _peer_log.debug("message_ignored", "the PubSub %s ignored %s", self.shown, ForeignText(message))
             return
         self.statistics.received += 1
         topic, content = received
@@ -267,7 +274,9 @@ class Adapter:
             try:
                 handler(topic, content)
             except Exception:
-                log.exception("the PubSub %s: a handler raised on %s", self.shown, ForeignText(content))
+                log.exception(
+                    "pubsub_handler_failed", "the PubSub %s: a handler raised on %s", self.shown, ForeignText(content)
+                )
 
     # Messages to other nodes
 

@@ -228,11 +228,14 @@ class GuestSubscriptions:
         self._peers.failed(lost, self._node.internals.random)
         peer_log.write(
             logging.WARNING,
+            "guest_moved",
             lost.name,
             "the subscription to %s on %s is lost (%s): it moves to another node",
             ForeignText(place.inbox.topic),
             lost.name,
             ForeignText(reason),
+            reason=reason,
+            topic=place.inbox.topic,
         )
         self._node.internals.spawn_service(self._move, place)
 
@@ -250,4 +253,11 @@ class GuestSubscriptions:
                 return
             except (PubSubError, TimeoutError) as error:
                 delay = self._peers.failed(peer, random)
-                peer_log.write(logging.WARNING, peer.name, "cannot subscribe again: %s", ForeignText(str(error)))
+                peer_log.write(
+                    logging.WARNING,
+                    "guest_subscribe_failed",
+                    peer.name,
+                    "cannot subscribe again: %s",
+                    ForeignText(str(error)),
+                    reason=error,
+                )

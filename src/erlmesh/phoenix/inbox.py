@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from erlmesh.core.phoenix_pubsub.message_queue import BYTE_LIMIT, MessageQueue, Overflow
 from erlmesh.core.phoenix_pubsub.messages import PubSubStatistics
+from erlmesh.net.event_log import event_log
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.terms.foreign_text import ForeignText
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Inbox", "peer_log"]
 
-log = logging.getLogger("erlmesh.phoenix")
+log = event_log("erlmesh.phoenix")
 peer_log: Final = PeerLog(log)
 
 
@@ -68,7 +69,18 @@ class Inbox:
         self.statistics.dropped += count
         text = "the subscription to %s is full (%s messages, %s bytes): %s dropped"
         topic = ForeignText(self.topic)
-        peer_log.write(logging.WARNING, str(topic), text, topic, self.queue.limit, self.queue.byte_limit, count)
+        peer_log.write(
+            logging.WARNING,
+            "subscription_overflow",
+            str(topic),
+            text,
+            topic,
+            self.queue.limit,
+            self.queue.byte_limit,
+            count,
+            topic=topic,
+            count=count,
+        )
 
     def end(self, error: Exception | None = None) -> None:
         """End the subscription, with ``error`` if it is a failure. A second call has no effect."""

@@ -142,9 +142,12 @@ class Subscription(Generic[T]):
             # As text: a log handler may keep the error, which would keep this subscription by its traceback.
             peer_log.write(
                 logging.WARNING,
+                "message_invalid",
                 "",
                 "skipped a message of the topic %s that does not fit its type: %s",
                 ForeignText(self._inbox.topic),
                 ForeignText(str(error)),
+                topic=self._inbox.topic,
+                reason=error,
             )
             return _NOTHING

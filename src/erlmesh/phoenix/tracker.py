@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
@@ -22,6 +21,7 @@ from erlmesh.core.phoenix_tracker.presence_state import Changes
 from erlmesh.core.phoenix_tracker.shard_book import ShardCounts, TrackerSettings
 from erlmesh.core.supervision import RestartType
 from erlmesh.errors import Exit, ProcessStartError, TrackerError
+from erlmesh.net.event_log import event_log
 from erlmesh.node import Process
 from erlmesh.phoenix.inbox import Inbox
 from erlmesh.phoenix.presence import Presence, PresenceDiff
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Tracker"]
 
-log = logging.getLogger("erlmesh.phoenix")
+log = event_log("erlmesh.phoenix")
 
 KILL: Final = Atom("kill")
 LOOK_INTERVAL: Final = 0.05
@@ -363,7 +363,7 @@ class Tracker(StartStop):
 
     def _log_mismatch(self, found: bool) -> None:
         if found:
-            log.error("%s", self._pool.mismatch)
+            log.error("tracker_pool_mismatch", "%s", self._pool.mismatch)
 
     def _raise_mismatch(self) -> None:
         if self._pool.mismatch is not None:

@@ -22,6 +22,7 @@ from erlmesh.core.phoenix_tracker.entries import Entry
 from erlmesh.core.phoenix_tracker.messages import shard_name
 from erlmesh.core.phoenix_tracker.presence_shape import Presences, grouped
 from erlmesh.errors import CallError, TrackerError
+from erlmesh.net.event_log import event_log
 from erlmesh.node import Process
 from erlmesh.phoenix.start_stop import StartStop
 from erlmesh.phoenix.tracker_entries import EntryMaker, Meta, pid_of, wire_term
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TrackerGuest"]
 
-_peer_log = PeerLog(logging.getLogger("erlmesh.phoenix"))
+_peer_log = PeerLog(event_log("erlmesh.phoenix"))
 
 TRACK, UPDATE, MOVE = Atom("track"), Atom("update"), Atom("move")
 MAX_POOL_SIZE: Final = 1024
@@ -178,7 +179,13 @@ class TrackerGuest(StartStop):
                 case (Atom("EXIT"), Pid() as other, reason) if tracked.shard and tracked.shard[1] is other.node:
                     # The shard has ended, or its node is lost. Another node tracks the process from now on.
                     _peer_log.write(
-                        logging.WARNING, other.node.name, "a shard of %s is lost: %s", self.name, ForeignText(reason)
+                        logging.WARNING,
+                        "tracker_guest_moved",
+                        other.node.name,
+                        "a shard of %s is lost: %s",
+                        self.name,
+                        ForeignText(reason),
+                        reason=reason,
                     )
                     self._pool_sizes.pop(other.node, None)
                     lost()
@@ -232,7 +239,15 @@ class TrackerGuest(StartStop):
                             await self._track(tracked, peer, 5.0)
                 self._peers.succeeded()
             except (CallError, TrackerError) as error:
-                _peer_log.write(logging.WARNING, peer.name, "cannot track on %s: %s", peer, ForeignText(error))
+                _peer_log.write(
+                    logging.WARNING,
+                    "tracker_guest_failed",
+                    peer.name,
+                    "cannot track on %s: %s",
+                    peer,
+                    ForeignText(error),
+                    reason=error,
+                )
                 await asyncio.sleep(max(0.05, self._peers.failed(peer, self.node.internals.random)))
 
     # Calls

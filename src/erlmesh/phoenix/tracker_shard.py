@@ -23,6 +23,7 @@ from erlmesh.core.phoenix_tracker.shard_book import (
     ShardBook,
     TrackerSettings,
 )
+from erlmesh.net.event_log import event_log
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.terms import Atom, Pid, Ref, Term
 from erlmesh.terms.foreign_text import ForeignText
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TrackerShard"]
 
-log = logging.getLogger("erlmesh.phoenix")
+log = event_log("erlmesh.phoenix")
 _peer_log = PeerLog(log)
 
 PROBE_INTERVAL: Final = 0.5
@@ -90,7 +91,7 @@ class TrackerShard:
         """Start the process again. Any process can send an exit signal, and that must not cost the entries."""
         if not self._ends or self._node.is_stopping:
             return
-        log.warning("the process of the tracker shard %s terminated and starts again", self.name)
+        log.warning("tracker_restarted", "the process of the tracker shard %s terminated and starts again", self.name)
         self._spawn()
         self._lookups.clear()
         self._monitors = {pid: self._process.monitor(pid) for pid in self.book.state.tracked_pids()}
@@ -194,7 +195,13 @@ class TrackerShard:
         if (refused := self.book.state.refused) > self._refused:
             self._refused = refused
             _peer_log.write(
-                logging.ERROR, "", "the shard %s is full: %s entries of other nodes are missing", self.name, refused
+                logging.ERROR,
+                "tracker_full",
+                "",
+                "the shard %s is full: %s entries of other nodes are missing",
+                self.name,
+                refused,
+                count=refused,
             )
 
     def _apply(self, effects: list[Effect]) -> None:
@@ -209,4 +216,12 @@ class TrackerShard:
                     if self._adapter.alive:
                         self._adapter.direct_broadcast(node, self._topic, message)
                 case Ignored(reason):
-                    _peer_log.write(logging.WARNING, "", "the shard %s ignored a %s", self.name, ForeignText(reason))
+                    _peer_log.write(
+                        logging.WARNING,
+                        "tracker_message_ignored",
+                        "",
+                        "the shard %s ignored a %s",
+                        self.name,
+                        ForeignText(reason),
+                        reason=reason,
+                    )

@@ -23,6 +23,7 @@ from erlmesh.core.reconnect_policy import DisconnectCause, ReconnectPolicy
 from erlmesh.errors import ConnectError, ErlmeshError, HandshakeTimeout
 from erlmesh.net.acceptor import share_of_descriptors
 from erlmesh.net.dist_protocol import SEND_QUEUE_FULL, UNFINISHED_FULL, DistProtocol
+from erlmesh.net.event_log import event_log
 from erlmesh.net.network import Network
 from erlmesh.net.resolvers import Resolver
 from erlmesh.proto.channel import ELEMENT_LIMIT, FRAME_LIMIT, Channel
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection", "Connections"]
 
-log = logging.getLogger("erlmesh")
+log = event_log("erlmesh")
 
 _LOG_LEVELS: Final[dict[type[ErlmeshError], int]] = {
     SimultaneousConnect: logging.DEBUG,
@@ -477,7 +478,13 @@ class Connections:
         self._counters.add("connections", "outgoing" if connection.dialled else "incoming")
         protocol.run_round = self._router.wakeups.run_round
         self._peer_log.write(
-            logging.INFO, name, "connected with %s%s", ForeignText(name), " (hidden)" if connection.hidden else ""
+            logging.INFO,
+            "peer_up",
+            name,
+            "connected with %s%s",
+            ForeignText(name),
+            " (hidden)" if connection.hidden else "",
+            node=self._local_node.name,
         )
         pending = self._pending.take(name)
         # These go before on_up: a process that learns of the node may send to it at once.
@@ -505,10 +512,14 @@ class Connections:
         level = _LOG_LEVELS.get(type(error), logging.WARNING)
         self._peer_log.write(
             level,
+            "connection_refused",
             protocol.address_group,
             "a connection from %s failed: %s",
             protocol.peer_address,
             printable_sentence(error),
+            node=self._local_node.name,
+            peer=connection.name or None,
+            reason=word_of(type(error)),
         )
         if connection.name:
             deferred = self._peers.handshake_failed(connection.name, connection)
@@ -526,7 +537,14 @@ class Connections:
         # A limit that is reached is a fault of this program or of the peer. Other losses are events of any network.
         level = logging.WARNING if reason in (SEND_QUEUE_FULL, UNFINISHED_FULL) else logging.INFO
         self._peer_log.write(
-            level, connection.name, "lost %s: %s", ForeignText(connection.name), printable_sentence(detail)
+            level,
+            "peer_down",
+            connection.name,
+            "lost %s: %s",
+            ForeignText(connection.name),
+            printable_sentence(detail),
+            node=self._local_node.name,
+            reason=reason,
         )
         cause = DisconnectCause.LOST
         if protocol.closed_after_ack:
@@ -549,7 +567,14 @@ class Connections:
 
     def _record_connect_error(self, name: str, error: ErlmeshError) -> None:
         self._peer_log.write(
-            logging.INFO, name, "cannot connect to %s: %s", ForeignText(name), printable_sentence(str(error))
+            logging.INFO,
+            "connect_failed",
+            name,
+            "cannot connect to %s: %s",
+            ForeignText(name),
+            printable_sentence(str(error)),
+            node=self._local_node.name,
+            reason=word_of(type(error)),
         )
         self._connect_errors.record(name, str(error), type(error))
         self._counters.add("failed", word_of(type(error)))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 
 from erlmesh.core.allow_list import AllowList
 from erlmesh.errors import ConnectError, ErlmeshError
+from erlmesh.net.event_log import event_log
 from erlmesh.net.network import Network
 from erlmesh.net.resolvers import Resolver
 from erlmesh.proto.handshake import is_node_name
@@ -16,7 +16,7 @@ from erlmesh.terms.foreign_text import ForeignText
 
 __all__ = ["Connector"]
 
-log = logging.getLogger("erlmesh")
+log = event_log("erlmesh")
 
 
 class Connector:
@@ -45,7 +45,9 @@ class Connector:
         except ErlmeshError:
             raise
         except Exception as error:  # a resolver is code of the user: callers that wait must still get an answer
-            log.exception("connecting to %s failed with an unexpected error", ForeignText(name))
+            log.exception(
+                "connect_error", "connecting to %s failed with an unexpected error", ForeignText(name), peer=name
+            )
             raise ConnectError(f"cannot reach {name}: {type(error).__name__}: {error}") from error
 
     def _check_allowed(self, name: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from erlmesh.core.gen import is_system_message
+from erlmesh.net.event_log import event_log
 from erlmesh.runtime.mailbox import EMPTY, is_special, may_be_special
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.runtime.process import LocalProcess
@@ -17,7 +18,7 @@ from erlmesh.terms.foreign_text import ForeignText, loggable_error
 
 __all__ = ["Delivery"]
 
-log = logging.getLogger("erlmesh")
+log = event_log("erlmesh")
 
 
 class Delivery:
@@ -62,10 +63,12 @@ class Delivery:
             return True
         self._peer_log.write(
             logging.WARNING,
+            "sender_forged",
             peer.name,
             "ignored a message of %s in the name of %s",
             ForeignText(peer),
             ForeignText(node),
+            node=self._node,
         )
         return False
 
@@ -115,10 +118,12 @@ class Delivery:
                         process._handler(message)
                 except Exception as error:
                     log.exception(
+                        "handler_failed",
                         "%s: exception while handling a message; the process keeps running: %s",
                         process.label,
                         ForeignText(message),
                         exc_info=loggable_error(error),
+                        pid=process.pid,
                     )
         finally:
             self._draining = False

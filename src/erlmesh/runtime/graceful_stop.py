@@ -13,11 +13,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Final
 
 from erlmesh.core.exit_reasons import KILLED, SHUTDOWN
 from erlmesh.core.stop_order import Candidate, StopOrder
+from erlmesh.net.event_log import event_log
 from erlmesh.runtime.process import LocalProcess
 from erlmesh.runtime.process_types import StopMode
 from erlmesh.runtime.router import Router
@@ -27,7 +27,7 @@ from erlmesh.terms.foreign_text import ForeignText
 
 __all__ = ["GracefulStop"]
 
-log = logging.getLogger("erlmesh")
+log = event_log("erlmesh")
 
 EXIT: Final = Atom("EXIT")
 MAX_LINES: Final = 20
@@ -157,6 +157,16 @@ def _candidate(process: LocalProcess) -> Candidate:
 
 def _log_processes(processes: list[LocalProcess]) -> None:
     for process in processes[:MAX_LINES]:
-        log.warning("the process %s did not end in time and is killed", ForeignText(process.label))
+        log.warning(
+            "process_killed_at_stop",
+            "the process %s did not end in time and is killed",
+            ForeignText(process.label),
+            pid=process.pid,
+        )
     if len(processes) > MAX_LINES:
-        log.warning("%d more processes did not end in time and are killed", len(processes) - MAX_LINES)
+        log.warning(
+            "processes_killed_at_stop",
+            "%d more processes did not end in time and are killed",
+            len(processes) - MAX_LINES,
+            count=len(processes) - MAX_LINES,
+        )

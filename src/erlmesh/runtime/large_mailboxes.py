@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-
 from erlmesh.core.exit_reasons import KILLED
+from erlmesh.net.event_log import event_log
 from erlmesh.runtime.mailbox import Mailbox
 from erlmesh.runtime.process import LocalProcess
 from erlmesh.runtime.router import Router
 
 __all__ = ["mailbox_grown"]
 
-log = logging.getLogger("erlmesh")
+log = event_log("erlmesh")
 
 
 def mailbox_grown(router: Router, mailbox: Mailbox, count: int) -> None:
@@ -23,13 +22,24 @@ def mailbox_grown(router: Router, mailbox: Mailbox, count: int) -> None:
     if process is None:
         return
     if mailbox.limit is None or count <= mailbox.limit:
-        log.warning("%d messages wait for process %s: it does not receive them", count, _described(process))
+        log.warning(
+            "mailbox_large",
+            "%d messages wait for process %s: it does not receive them",
+            count,
+            _described(process),
+            pid=process.pid,
+            count=count,
+        )
     else:
         log.error(
+            "mailbox_limit_reached",
             "process %s is killed: %d messages wait for it, and its limit is %d",
             _described(process),
             count,
             mailbox.limit,
+            pid=process.pid,
+            count=count,
+            limit=mailbox.limit,
         )
         router.state.counters.add("dropped", "mailbox_limit", len(mailbox))
         router.termination.terminate(process, KILLED)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from erlmesh.core.gen import is_library_request
 from erlmesh.core.library_requests import PATIENCE, OpenRequests, refusal
+from erlmesh.net.event_log import event_log
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.runtime.process import LocalProcess, SignalOps
 from erlmesh.runtime.process_types import Destination
@@ -21,7 +22,7 @@ from erlmesh.terms.foreign_text import ForeignText
 
 __all__ = ["handle_request", "refuse", "refuse_overdue", "request_arrived", "request_taken", "settle"]
 
-log = logging.getLogger("erlmesh.sys")
+log = event_log("erlmesh.sys")
 
 
 class ReplyWatch:
@@ -107,7 +108,16 @@ def refuse(process: LocalProcess, request: Term) -> None:
     if system.peer_log is None:
         system.peer_log = PeerLog(log)
     peer = answer[0].node.name
-    system.peer_log.write(logging.WARNING, peer, "%s: unknown request: %s", process.label, ForeignText(request))
+    system.peer_log.write(
+        logging.WARNING,
+        "request_refused",
+        peer,
+        "%s: unknown request: %s",
+        process.label,
+        ForeignText(request),
+        pid=process.pid,
+        request=request,
+    )
     process._signals.send(process, *answer, connect=False)
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "parse_count",
     "parse_endpoint",
     "parse_list",
+    "parse_log_format",
     "parse_pause",
     "parse_port",
     "parse_port_range",
@@ -92,6 +93,13 @@ def parse_endpoint(text: str, source: str) -> tuple[str, int]:
     if colon and not host:
         raise NodeStartError(f"{source} is {text!r}: it looks like 9100 or 127.0.0.1:9100; 0.0.0.0 is every address")
     return host or "127.0.0.1", parse_port(port, source)
+
+
+def parse_log_format(text: str, source: str) -> str:
+    """``text`` or ``json``."""
+    if text not in ("text", "json"):
+        raise NodeStartError(f"{source} is {text!r}: it must be text or json")
+    return text
 
 
 def parse_switch(value: str | bool, source: str) -> bool:

@@ -9,18 +9,18 @@ dropped.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Final
 
 from erlmesh.net.dist_protocol import HIGH_WATER, SEND_QUEUE_LIMIT
+from erlmesh.net.event_log import event_log
 from erlmesh.proto.control import Send, SendAlias, SendName, Signal
 from erlmesh.terms import Atom
 from erlmesh.terms.foreign_text import ForeignText
 
 __all__ = ["PendingSignals", "PendingTable"]
 
-log = logging.getLogger("erlmesh")
+log = event_log("erlmesh")
 
 SIGNAL_OVERHEAD: Final = 128
 """Bytes that a signal counts for in addition to its message. So small signals without end reach the limit, too."""
@@ -81,7 +81,7 @@ class PendingSignals:
             try:
                 done(up)
             except Exception:  # code of the user: the next callback must still be called
-                log.exception("a callback of connect_nowait failed")
+                log.exception("callback_failed", "a callback of connect_nowait failed")
 
 
 class PendingTable:
@@ -137,7 +137,13 @@ class PendingTable:
             self._on_dropped(waited + 1 - len(lost))
         if pending.overflowed and not had_overflowed:  # once for each attempt to connect, not for each signal
             limit = self._limit >> 20
-            log.warning("more than %d MiB wait for a connection to %s: they are dropped", limit, ForeignText(node))
+            log.warning(
+                "connect_queue_full",
+                "more than %d MiB wait for a connection to %s: they are dropped",
+                limit,
+                ForeignText(node),
+                peer=node,
+            )
             self._on_overflow(node.name, f"more than {limit} MiB waited for the connection: they were dropped")
         self.drop(node, lost)
         return pending

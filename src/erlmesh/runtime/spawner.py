@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import types
 from collections.abc import Awaitable, Callable, Generator
 from contextvars import copy_context
@@ -13,6 +12,7 @@ from typing import Any, TypeAlias
 from erlmesh.core.exit_reasons import KILLED, NORMAL
 from erlmesh.errors import EncodeError, Exit, NodeNotAlive, Undef
 from erlmesh.etf import encode_term
+from erlmesh.net.event_log import event_log
 from erlmesh.runtime.exceptions import exit_reason
 from erlmesh.runtime.process import Body, LocalProcess
 from erlmesh.runtime.process_types import Cancellable, RequestedBody
@@ -23,7 +23,7 @@ from erlmesh.terms.foreign_text import loggable_error
 
 __all__ = ["NewProcess", "Spawner", "continue_in_task", "ensure_task", "wait_without_task"]
 
-log = logging.getLogger("erlmesh")
+log = event_log("erlmesh")
 
 NewProcess: TypeAlias = "Callable[[Pid, str | Callable[[], str]], LocalProcess]"
 """Makes the object of a process from its pid and its description (a text, or a function that returns one)."""
@@ -201,7 +201,14 @@ def _reason_of(process: LocalProcess, error: BaseException) -> Term:
         return _as_term(error.reason)
     # Undef means that another node asked for a function that does not exist. Its exit reason tells it so.
     if process.alive and not isinstance(error, Undef):
-        log.error("process %s ended by an exception", process.label, exc_info=loggable_error(error))
+        log.error(
+            "process_failed",
+            "process %s ended by an exception",
+            process.label,
+            exc_info=loggable_error(error),
+            pid=process.pid,
+            reason=type(error).__name__,
+        )
     return _as_term(exit_reason(error))
 
 

@@ -11,7 +11,6 @@ A behaviour (GenServer, Supervisor) sets ``process._system`` to a :class:`Proces
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from typing import Final
@@ -20,6 +19,7 @@ from erlmesh.core.gen import is_call
 from erlmesh.core.library_requests import OpenRequests, refusal
 from erlmesh.core.system_messages import Answer, SystemCallbacks, SystemState, answer_request
 from erlmesh.errors import ErlangError
+from erlmesh.net.event_log import event_log
 from erlmesh.runtime.mailbox import EMPTY
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.runtime.process import LocalProcess
@@ -42,7 +42,7 @@ __all__ = [
     "update_hold",
 ]
 
-log = logging.getLogger("erlmesh.sys")
+log = event_log("erlmesh.sys")
 
 MODULE: Final = Atom("erlmesh")
 UNDEF: Final = Atom("undef")
@@ -195,7 +195,9 @@ def message_observed(process: LocalProcess, message: Term) -> None:
 
 def unhandled(process: LocalProcess, message: Term) -> None:
     """Log a message that a body does not know, and answer it if it is a request. See :meth:`Process.unhandled`."""
-    log.warning("%s: unknown message: %s", process.label, ForeignText(message))
+    log.warning(
+        "system_message_unknown", "%s: unknown message: %s", process.label, ForeignText(message), pid=process.pid
+    )
     answer = refusal(message)
     if answer is not None:
         process._signals.send(process, *answer, connect=False)
@@ -237,7 +239,7 @@ def _send_answer(process: LocalProcess, caller: tuple[Pid, Term], answer: Answer
 def _print(process: LocalProcess, event: Term) -> None:
     # OTP prints to the standard output of the node, in these words.
     kind = "got" if event[0] is Atom("in") else "sent"
-    log.info("*DBG* %s %s %s", process.label, kind, ForeignText(event[1]))
+    log.info("sys_trace", "*DBG* %s %s %s", process.label, kind, ForeignText(event[1]), pid=process.pid)
 
 
 def _local_time() -> Term:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from erlmesh.core.exit_reasons import NOCONNECTION
 from erlmesh.errors import Exit
+from erlmesh.net.event_log import event_log
 from erlmesh.proto.control import (
     Down,
     ExitLink,
@@ -39,7 +39,7 @@ NOTSUP: Final = Atom("notsup")
 SIGNALS_AT_ONCE: Final = 2_000
 """How many exit signals and DOWNs are sent before the event loop gets a turn: a few milliseconds of work."""
 
-log = logging.getLogger("erlmesh")
+log = event_log("erlmesh")
 
 
 class Termination:
@@ -145,7 +145,7 @@ class Termination:
             try:
                 restart()
             except Exception:
-                log.exception("the restart of a terminated server failed")
+                log.exception("server_restart_failed", "the restart of a terminated server failed")
 
     def restart_server(self, name: str, restart: Callable[[], object]) -> None:
         """A server of the node has ended. Start it again, at once or later: see :mod:`erlmesh.core.server_restarts`."""
@@ -158,7 +158,7 @@ class Termination:
         if not delay:
             restart()
             return
-        log.error("%s ended too often: it starts again in %g s", name, delay)
+        log.error("server_restart_delayed", "%s ended too often: it starts again in %g s", name, delay, seconds=delay)
         loop.call_later(delay, self._restart, restart)
 
     def connection_lost(self, node: Atom, then: Callable[[], None] | None = None) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
@@ -19,12 +18,14 @@ from contextvars import Context, copy_context
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, Final
 
+from erlmesh.net.event_log import event_log
+
 if TYPE_CHECKING:
     from queue import SimpleQueue
 
 __all__ = ["Job", "NotWanted", "PoolFull", "ThreadPool"]
 
-log = logging.getLogger("erlmesh")
+log = event_log("erlmesh")
 
 IDLE_INTERVAL: Final = 10.0
 """Seconds after which threads end that were not needed, and after which refused calls are reported again."""
@@ -89,7 +90,7 @@ class Job:
         try:
             self.on_done(self)
         except Exception:  # The results of other calls must still reach their callers.
-            log.exception("an exception at the end of a call in a thread")
+            log.exception("callback_failed", "an exception at the end of a call in a thread")
 
     def _close_value(self) -> None:
         if iscoroutine(self.value):
@@ -208,18 +209,25 @@ class ThreadPool:
             return
         self._reported_full = True
         log.warning(
+            "functions_overloaded",
             "%s: all %d threads are busy and %d calls wait; further calls are refused with `overloaded`, and casts are "
             "dropped",
             self._name,
             self.size,
             len(self._queue),
+            count=len(self._queue),
         )
 
     def _report_refused(self) -> None:
         """Log the number of the calls that were refused since the last line. A cast has no other trace."""
         if self._unreported:
             log.warning(
-                "%s: %d more calls and casts were refused, %d in all", self._name, self._unreported, self.refused
+                "functions_refused",
+                "%s: %d more calls and casts were refused, %d in all",
+                self._name,
+                self._unreported,
+                self.refused,
+                count=self._unreported,
             )
             self._unreported = 0
 

@@ -15,10 +15,10 @@ Source: ``handle_cast/2`` in global_group.erl, and global_search.erl.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Final
 
 from erlmesh.core import gen
+from erlmesh.net.event_log import event_log
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.terms import Atom, Pid, Term
 from erlmesh.terms.foreign_text import ForeignText
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["answer"]
 
-log = logging.getLogger("erlmesh.global_group")
+log = event_log("erlmesh.global_group")
 _peer_log = PeerLog(log)
 
 UNDEFINED: Final = Atom("undefined")
@@ -48,7 +48,7 @@ def answer(me: LocalProcess, names: GlobalNames, message: Term) -> None:
         case (gen.GEN_CALL, (Pid(), _), _):
             me.unhandled(message)
         case _:
-            _peer_log.debug("ignored %s", ForeignText(message))
+            _peer_log.debug("message_ignored", "ignored %s", ForeignText(message))
 
 
 def _refuse_group(me: LocalProcess, version: Term, node: Atom, asker: Term) -> None:

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from erlmesh.net.event_log import event_log
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.services.io_format import BadFormat, format_text
 from erlmesh.services.io_requests import IoRequests
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GroupLeader", "to_stdout"]
 
-log = logging.getLogger("erlmesh.group_leader")
+log = event_log("erlmesh.group_leader")
 _peer_log = PeerLog(log)
 
 # Control characters, except tab, newline, carriage return, and the escape sequences for colours.
@@ -72,7 +73,7 @@ class GroupLeader:
                 answer = self._requests.handle(request)
                 self._process.send(printer, (Atom("io_reply"), reply_as, answer), connect=False)
             case _:
-                _peer_log.debug("ignored %s", ForeignText(message))
+                _peer_log.debug("message_ignored", "ignored %s", ForeignText(message))
 
 
 def _log_report(message: Term) -> None:
@@ -81,10 +82,14 @@ def _log_report(message: Term) -> None:
     The other node does not log it: its logger forwards reports to the node of the group leader (logger.erl).
     """
     match message:
-        case (Atom("log"), level, text, list() as arguments, _) if log.isEnabledFor(logging.DEBUG):
+        case (Atom("log"), level, text, list() as arguments, _) if log.logger.isEnabledFor(logging.DEBUG):
             try:
-                _peer_log.debug("%s: %s", ForeignText(level), ForeignText(format_text(text, arguments)))
+                _peer_log.debug(
+                    "remote_report", "%s: %s", ForeignText(level), ForeignText(format_text(text, arguments))
+                )
             except BadFormat:
-                _peer_log.debug("%s: %s %s", ForeignText(level), ForeignText(text), ForeignText(arguments))
+                _peer_log.debug(
+                    "remote_report", "%s: %s %s", ForeignText(level), ForeignText(text), ForeignText(arguments)
+                )
         case (Atom("log"), level, report, _):
-            _peer_log.debug("%s: %s", ForeignText(level), ForeignText(report))
+            _peer_log.debug("remote_report", "%s: %s", ForeignText(level), ForeignText(report))

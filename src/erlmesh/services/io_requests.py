@@ -7,10 +7,10 @@ Source: the clauses of ``io_request`` in group.erl and user.erl.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Final
 
+from erlmesh.net.event_log import event_log
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.services.gen_server import ERROR, OK
 from erlmesh.services.io_format import BadFormat, TextBudget, format_text, print_chardata
@@ -19,7 +19,7 @@ from erlmesh.terms.foreign_text import ForeignText
 
 __all__ = ["IoRequests"]
 
-_peer_log = PeerLog(logging.getLogger("erlmesh.group_leader"))
+_peer_log = PeerLog(event_log("erlmesh.group_leader"))
 
 ENOTSUP: Final = (ERROR, Atom("enotsup"))
 ERROR_REQUEST: Final = (ERROR, Atom("request"))
@@ -99,10 +99,10 @@ class IoRequests:
         try:
             self._write(text())
         except BadFormat as error:
-            _peer_log.debug("cannot be printed: %s", ForeignText(error))
+            _peer_log.debug("output_failed", "cannot be printed: %s", ForeignText(error), reason=error)
             return (ERROR, PUT_CHARS)
         except (OSError, ValueError) as error:  # Our own output is closed.
-            _peer_log.debug("cannot be written: %s", error)
+            _peer_log.debug("output_failed", "cannot be written: %s", error, reason=error)
             return (ERROR, Atom("terminated"))
         return OK
 

@@ -9,10 +9,10 @@ Source: ``handle_call({is_auth, _}, ...)`` in net_kernel.erl.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Final
 
 from erlmesh.core import gen
+from erlmesh.net.event_log import event_log
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.services.gen_server import ERROR
 from erlmesh.terms import Atom, Pid, Term
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NetKernel"]
 
-log = logging.getLogger("erlmesh.net_kernel")
+log = event_log("erlmesh.net_kernel")
 _peer_log = PeerLog(log)
 
 YES: Final = Atom("yes")
@@ -51,7 +51,7 @@ class NetKernel:
             case (gen.GEN_CALL, (Pid(), _) as caller, (Atom("is_auth"), Atom())):
                 self._process.reply(caller, YES)
             case (gen.GEN_CALL, (Pid(), _) as caller, request):
-                _peer_log.debug("unknown call %s", ForeignText(request))
+                _peer_log.debug("request_ignored", "unknown call %s", ForeignText(request))
                 self._process.reply(caller, (ERROR, NOTSUP))
             case _:
-                _peer_log.debug("ignored %s", ForeignText(message))
+                _peer_log.debug("message_ignored", "ignored %s", ForeignText(message))

@@ -14,6 +14,7 @@ from erlmesh.behaviours.cancellation import require_cancelled_task
 from erlmesh.core.batching import FOREVER, BatchBook, Entry
 from erlmesh.errors import ErlangError, Exit, Throw
 from erlmesh.etf import encode_term
+from erlmesh.net.event_log import event_log
 from erlmesh.runtime.exceptions import to_erlang
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.servings.outputs import checked_outputs
@@ -23,7 +24,7 @@ from erlmesh.terms import Atom, Term
 
 __all__ = ["OVERLOADED", "ServingEngine"]
 
-log = logging.getLogger("erlmesh.serving")
+log = event_log("erlmesh.serving")
 _peer_log = PeerLog(log)
 
 OVERLOADED: Final = Atom("overloaded")
@@ -191,7 +192,7 @@ class ServingEngine:
             line = getattr(error, "worker_line", None)  # A stack does not leave its process.
             where = "" if line is None else f" in a worker process, at {line}"
             text = "%s: a batch of %d failed%s"
-            _peer_log.write(logging.ERROR, self._label, text, self._label, size, where, error=error)
+            _peer_log.write(logging.ERROR, "serving_failed", self._label, text, self._label, size, where, error=error)
         return to_erlang(error)[1]
 
 
@@ -200,7 +201,9 @@ def _deliver(request: Request, how: Callable[[Any], None], output: Any) -> None:
     try:
         how(output)
     except Exception as error:
-        _peer_log.write(logging.ERROR, "", "an output cannot be sent to its caller", error=error)
+        _peer_log.write(
+            logging.ERROR, "serving_answer_failed", "", "an output cannot be sent to its caller", error=error
+        )
         _fail(request, to_erlang(error)[1])
 
 
@@ -213,7 +216,9 @@ def _fail(request: Request, reason: Term) -> None:
     try:
         request.fail(reason)
     except Exception as error:
-        _peer_log.write(logging.ERROR, "", "a reason cannot be sent to its caller", error=error)
+        _peer_log.write(
+            logging.ERROR, "serving_answer_failed", "", "a reason cannot be sent to its caller", error=error
+        )
 
 
 def _own_cancellation() -> BaseException:

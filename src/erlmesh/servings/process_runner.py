@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import logging
 import multiprocessing
 import pickle
 import signal
@@ -19,6 +18,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any, Final
 
 from erlmesh.errors import ErlangError
+from erlmesh.net.event_log import event_log
 from erlmesh.runtime.thread_pool import ThreadPool
 from erlmesh.servings.outputs import checked_outputs
 from erlmesh.servings.worker_process import FAILED, READY, run_worker
@@ -26,7 +26,7 @@ from erlmesh.terms import Atom
 
 __all__ = ["ProcessRunner", "WorkerDied"]
 
-log = logging.getLogger("erlmesh.serving")
+log = event_log("erlmesh.serving")
 
 BAD_INPUT: Final = Atom("bad_input")
 END_TIMEOUT: Final = 5.0
@@ -215,7 +215,9 @@ class ProcessRunner:
             return worker
         worker.kill()
         self.replaced += 1
-        log.error("%s: a worker process has ended between two batches; another one starts", self._name)
+        log.error(
+            "serving_worker_ended", "%s: a worker process has ended between two batches; another one starts", self._name
+        )
         return _Worker(*self._target)
 
     def _replace(self, error: BaseException) -> None:
@@ -224,12 +226,18 @@ class ProcessRunner:
         text = (
             str(error) if isinstance(error, WorkerDied) else "the time limit of a batch is over: its worker is killed"
         )
-        log.error("%s: %s; another one starts", self._name, text)
+        log.error("serving_worker_ended", "%s: %s; another one starts", self._name, text)
         try:
             # It imports now, and the next batch waits for the rest of it.
             self._free.append(_Worker(*self._target))
         except OSError as refused:
-            log.error("%s: no worker process can be started now (%s)", self._name, str(refused))  # noqa: TRY400 - no bug
+            log.error(  # noqa: TRY400 - no bug
+                "serving_worker_missing",
+                "%s: no worker process can be started now (%s)",
+                self._name,
+                str(refused),
+                reason=refused,
+            )
 
     def _release(self, worker: _Worker) -> None:
         if self._closed:

@@ -16,10 +16,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-import logging
 from typing import TYPE_CHECKING, Final, TextIO, cast
 
 from erlmesh.errors import EncodeError
+from erlmesh.net.event_log import event_log
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.shell.session import Session
 from erlmesh.terms import Atom, Pid, Term
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SHELL", "RemshTag", "start_remsh_server"]
 
-log = logging.getLogger("erlmesh.shell")
+log = event_log("erlmesh.shell")
 _peer_log = PeerLog(log)
 
 SHELL: Final = Atom("shell")
@@ -59,10 +59,10 @@ def start_remsh_server(node: Node) -> None:
     def receive(message: Term) -> None:
         match message:
             case (RemshTag.OPEN, Pid() as client):
-                log.warning("%s opens a remote shell", ForeignText(client.node))
+                log.warning("remsh_opened", "%s opens a remote shell", ForeignText(client.node), peer=client.node)
                 node.spawn(_serve, client)
             case _:
-                _peer_log.debug("unexpected message ignored: %s", ForeignText(message))
+                _peer_log.debug("message_ignored", "unexpected message ignored: %s", ForeignText(message))
 
     node.spawn_handler(receive, name=SHELL)
 

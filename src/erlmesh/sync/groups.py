@@ -13,7 +13,6 @@ If it knows none (OTP 23 and 24), the members are read once a second.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter, deque
 from random import Random
@@ -22,6 +21,7 @@ from typing import Final, Self
 
 from erlmesh.core.backoff import Backoff
 from erlmesh.errors import CallError, Exit, RemoteError
+from erlmesh.net.event_log import event_log
 from erlmesh.services.pg.protocol import GroupEvent, Joined, Left
 from erlmesh.sync.calls import deadline_after
 from erlmesh.sync.process import SyncProcess
@@ -31,7 +31,7 @@ from erlmesh.terms import Atom, Pid, Ref, Term
 
 __all__ = ["GroupChanges", "members"]
 
-log = logging.getLogger("erlmesh.sync")
+log = event_log("erlmesh.sync")
 
 PG: Final = Atom("pg")
 LEAVE: Final = Atom("leave")
@@ -157,7 +157,14 @@ class GroupChanges:
             else:
                 self._compare(members(self._session, self._server[0], self._group, 5.0), LEAVE)
         except CallError as error:
-            log.debug("the group %s cannot be read: %s", self._group, error)
+            log.debug(
+                "group_read_failed",
+                "the group %s cannot be read: %s",
+                self._group,
+                error,
+                group=self._group,
+                reason=error,
+            )
 
     def _handle(self, message: Term) -> None:
         match message:

@@ -19,7 +19,6 @@ Everything but waiting happens under :attr:`Reader.lock`.
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import select
 import socket
@@ -28,6 +27,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from erlmesh.net.event_log import event_log
 from erlmesh.net.fork_guard import close_in_children
 from erlmesh.proto.channel import ConnectionLost, Event
 from erlmesh.sync.peer_link import PeerLink
@@ -35,7 +35,7 @@ from erlmesh.sync.waiting import Waiter
 
 __all__ = ["Reader"]
 
-log = logging.getLogger("erlmesh.sync")
+log = event_log("erlmesh.sync")
 
 SIGNAL_CHECK: Final = 1.0
 """The longest wait of a thread without a look for Ctrl-C, in seconds.
@@ -243,7 +243,7 @@ class Reader:
             try:
                 self._read_while_idle(me)
             except Exception:
-                log.exception("the background thread of a session met an unexpected error")
+                log.exception("session_failed", "the background thread of a session met an unexpected error")
             with self.lock:
                 self.leave(me)
 

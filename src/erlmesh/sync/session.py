@@ -6,7 +6,6 @@ A forked child makes a session of its own, with another name. It uses nothing of
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import random
 import socket
@@ -28,6 +27,7 @@ from erlmesh.errors import (
     NoConnection,
     NodeNotAlive,
 )
+from erlmesh.net.event_log import event_log
 from erlmesh.proto.channel import ConnectionLost, Event
 from erlmesh.proto.control import Send, SendAlias, Signal
 from erlmesh.proto.handshake import is_long_name
@@ -44,7 +44,7 @@ from erlmesh.terms.foreign_text import ForeignText
 
 __all__ = ["Session"]
 
-log = logging.getLogger("erlmesh.sync")
+log = event_log("erlmesh.sync")
 
 SETUP_TIMEOUT: Final = 7.0
 """Seconds for a connection attempt; OTP's default of ``net_setuptime``."""
@@ -269,7 +269,11 @@ class Session:
             if type(event) is ConnectionLost:
                 detail = ForeignText(event.detail)
                 # Not under the lock: a handler of the user's log may use this node.
-                self._work.append(partial(log.info, "the connection to %s is lost: %s", peer.name, detail))
+                self._work.append(
+                    partial(
+                        log.info, "peer_down", "the connection to %s is lost: %s", peer.name, detail, peer=peer.name
+                    )
+                )
                 self._lose(link, event.reason)
             else:
                 handlers[type(event)](event, peer)

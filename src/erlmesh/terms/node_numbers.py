@@ -15,7 +15,7 @@ from typing import Final
 
 from erlmesh.terms.atoms import Atom
 
-__all__ = ["MAX_NUMBERS", "claim_local", "node_by_number", "node_number", "release_local"]
+__all__ = ["MAX_NUMBERS", "claim_local", "node_by_number", "node_number", "only_local_node", "release_local"]
 
 MAX_NUMBERS: Final = 4096
 """Names that have a number. They are more than a cluster has nodes."""
@@ -48,6 +48,12 @@ def release_local(node: Atom) -> None:
         if node in _local_nodes:
             _local_nodes.remove(node)
         _local_node = _local_nodes[0] if _local_nodes else None
+
+
+def only_local_node() -> Atom | None:
+    """Return the node that runs in this Python process; None if there are several or none."""
+    nodes = _local_nodes  # other threads may change it meanwhile
+    return nodes[0] if len(nodes) == 1 else None
 
 
 def node_number(node: Atom) -> int:

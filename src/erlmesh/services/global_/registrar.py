@@ -9,11 +9,11 @@ Source: ``loop_the_registrar`` and ``trans_all_known`` in global.erl.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from erlmesh.core.gen import GEN_CALL
+from erlmesh.net.event_log import event_log
 from erlmesh.services.gen_server import multi_call
 from erlmesh.services.global_.client import backoff, boss, del_lock, filter_connected, try_lock
 from erlmesh.services.global_.protocol import SERVER, Atoms
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Registrar"]
 
-_log = logging.getLogger(__name__)
+_log = event_log(__name__)
 
 
 class Registrar:
@@ -79,7 +79,13 @@ class Registrar:
         """True if ``name`` is free and ``pid`` has no name. Called under the lock."""
         others = self._names_of(pid)
         if others:
-            _log.error("global: refused a second name for %s: %s", ForeignText(pid), ForeignText([name, *others]))
+            _log.error(
+                "global_second_name",
+                "global: refused a second name for %s: %s",
+                ForeignText(pid),
+                ForeignText([name, *others]),
+                pid=pid,
+            )
         return not others and self._whereis(name) is None
 
     async def _lock_all_known(self, me: LocalProcess, lock: tuple[Term, Term]) -> list[Atom]:

@@ -16,6 +16,7 @@ from erlmesh.core.exit_reasons import KILL
 from erlmesh.core.gen import GEN_CALL, GEN_CAST
 from erlmesh.core.reconnect_policy import TOLD_ATTEMPTS, DisconnectCause
 from erlmesh.errors import CallError
+from erlmesh.net.event_log import event_log
 from erlmesh.records import record
 from erlmesh.runtime.multicast import RepeatSender
 from erlmesh.runtime.peer_log import PeerLog
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GlobalServer"]
 
-_log = logging.getLogger(__name__)
+_log = event_log(__name__)
 _REX = Atom("rex")
 _CALL = Atom("call")
 _USER = Atom("user")
@@ -122,7 +123,10 @@ class GlobalServer:
         stay, as they do when connections are lost.
         """
         _log.error(
-            "global on %s: one of its processes terminated; disconnecting from all nodes and restarting", self.node.name
+            "global_restarted",
+            "global on %s: one of its processes terminated; disconnecting from all nodes and restarting",
+            self.node.name,
+            node=self.node.name,
         )
         for pid in (self._locker, self.registrar, *self._resolvers.values()):
             self.process.exit(pid, KILL)
@@ -173,7 +177,12 @@ class GlobalServer:
         try:
             return self.methods.run(self.process, method, name, pid, pid2)
         except (Exception, SystemExit):  # A conflict that another node causes must not end the program.
-            _log.exception("the resolve method of the global name %s failed", ForeignText(name))
+            _log.exception(
+                "global_resolve_failed",
+                "the resolve method of the global name %s failed",
+                ForeignText(name),
+                node=self.node.name,
+            )
             return (Atom("EXIT"), Atom("error"))
 
     # Calls
@@ -204,10 +213,13 @@ class GlobalServer:
                 return self._wait_for_sync(nodes, caller)
         self._peer_log.write(
             logging.WARNING,
+            "request_unknown",
             "",
             "global_name_server does not know the call %s of %s",
             ForeignText(request),
             ForeignText(caller[0]),
+            node=self.node.name,
+            request=request,
         )
         return [Reply(caller, (Atom("error"), (Atom("unknown_call"), request)))]
 
@@ -255,7 +267,14 @@ class GlobalServer:
                 return self._with_sync_replies(node, sync.in_sync(node)) if self._is_peer(node) else []
             case (Atoms.ASYNC_DEL_NAME | Atoms.ASYNC_DEL_LOCK, _, _):
                 return []  # Sent by old versions. Our monitors have the same effect.
-        self._peer_log.write(logging.WARNING, "", "global_name_server ignores the cast %s", ForeignText(message))
+        self._peer_log.write(
+            logging.WARNING,
+            "message_unexpected",
+            "",
+            "global_name_server ignores the cast %s",
+            ForeignText(message),
+            node=self.node.name,
+        )
         return []
 
     def _handle_info(self, message: Term) -> list[Effect]:
@@ -274,7 +293,14 @@ class GlobalServer:
             case _DelayedWhereis():
                 self._delayed -= 1
                 return self._reply_whereis(message.name, message.caller)
-        self._peer_log.write(logging.WARNING, "", "global_name_server ignores the message %s", ForeignText(message))
+        self._peer_log.write(
+            logging.WARNING,
+            "message_unexpected",
+            "",
+            "global_name_server ignores the message %s",
+            ForeignText(message),
+            node=self.node.name,
+        )
         return []
 
     def _with_sync_replies(self, node: Atom, effects: list[Effect]) -> list[Effect]:
@@ -324,7 +350,15 @@ class GlobalServer:
                     self._connect(node)
                 case Disconnect(node, reason):
                     self._peer_log.write(
-                        logging.WARNING, node.name, "global at %s %s node %s", self.node.name, reason, ForeignText(node)
+                        logging.WARNING,
+                        "global_disconnected",
+                        node.name,
+                        "global at %s %s node %s",
+                        self.node.name,
+                        reason,
+                        ForeignText(node),
+                        node=self.node.name,
+                        reason=reason,
                     )
                     self.node.disconnect_and_reconnect(node.name)
                 case Recheck(node, seconds):
@@ -368,10 +402,12 @@ class GlobalServer:
             else:
                 self._peer_log.write(
                     logging.WARNING,
+                    "global_mesh_failed",
                     node.name,
                     "global at %s failed to connect to %s",
                     self.node.name,
                     ForeignText(node),
+                    node=self.node.name,
                 )
                 self.node.keep_connecting(node.name, attempts=TOLD_ATTEMPTS)
                 self.process.send(self.process.pid, (Atoms.EXTRA_NODEDOWN, node))
@@ -400,6 +436,11 @@ class GlobalServer:
             return await me.call((_REX, where), (_CALL, Atoms.GLOBAL, _RESOLVE_IT, arguments, _USER), timeout=None)
         except CallError as error:
             _log.info(
-                "no node decides the conflict of the global name %s: %s", ForeignText(conflict.name), ForeignText(error)
+                "global_conflict_open",
+                "no node decides the conflict of the global name %s: %s",
+                ForeignText(conflict.name),
+                ForeignText(error),
+                node=self.node.name,
+                reason=error,
             )
             return (Atoms.BADRPC, Atoms.NONE)

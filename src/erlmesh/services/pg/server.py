@@ -7,7 +7,6 @@ server process of one scope and its public API. :class:`ScopeState` holds the me
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from itertools import chain
 from operator import attrgetter
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeGuard, assert_never
 from erlmesh.collector import without_collector
 from erlmesh.core import gen
 from erlmesh.errors import NoProcess
+from erlmesh.net.event_log import event_log
 from erlmesh.runtime.multicast import RepeatSender, send_to_each
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.services.gen_server import BADARG, ERROR, OK, handle_system_msg
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GroupEvent", "GroupEvents", "Joined", "Left", "Pg"]
 
-log = logging.getLogger("erlmesh.pg")
+log = event_log("erlmesh.pg")
 _peer_log = PeerLog(log)
 
 NORMAL: Final = Atom("normal")
@@ -155,7 +155,12 @@ class Pg:
         Any process can send the exit signal: a pid is no secret. So it must not cost the node its groups.
         """
         if self._restart:
-            log.warning("the server of the pg scope %s terminated and starts again", self.scope)
+            log.warning(
+                "pg_restarted",
+                "the server of the pg scope %s terminated and starts again",
+                self.scope,
+                scope=self.scope,
+            )
             self._start_process()
             self._update_recording()
             self._apply_effects(self._state.restarted(self._process.pid))
@@ -401,7 +406,7 @@ class Pg:
             case (Tag.JOIN, Pid(), _, []) | (Tag.LEAVE, Pid(), [], _):
                 pass  # Empty member lists change nothing.
             case _:
-                _peer_log.debug("%s: ignored %s", self.scope, ForeignText(message))
+                _peer_log.debug("message_ignored", "%s: ignored %s", self.scope, ForeignText(message), scope=self.scope)
 
     def _handle_call(self, caller: Pid, request: Term) -> Term:
         """Answer the calls of pg.erl's own API functions.
@@ -427,7 +432,7 @@ class Pg:
                 return (self._monitor_added(self._monitors.add(caller, group)), self.get_members(group))
             case (Atom("demonitor"), Ref() as ref):
                 return OK if self._remove_monitor(ref) else False
-        _peer_log.debug("%s: unknown call %s", self.scope, ForeignText(request))
+        _peer_log.debug("request_ignored", "%s: unknown call %s", self.scope, ForeignText(request), scope=self.scope)
         return BADARG
 
     def _sys_state(self) -> Term:
@@ -501,7 +506,13 @@ class Pg:
         try:
             callback(event)
         except Exception:
-            log.exception("%s: a subscriber raised an exception on %s", self.scope, ForeignText(event))
+            log.exception(
+                "pg_subscriber_failed",
+                "%s: a subscriber raised an exception on %s",
+                self.scope,
+                ForeignText(event),
+                scope=self.scope,
+            )
 
     def _update_recording(self) -> None:
         """Record events only while there is an observer."""

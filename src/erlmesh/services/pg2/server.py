@@ -20,12 +20,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeGuard
 
 from erlmesh.core import gen
 from erlmesh.core.exit_reasons import KILL
 from erlmesh.errors import EmptyGroup, NoSuchGroup
+from erlmesh.net.event_log import event_log
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.services.gen_server import BADARG, OK, multi_call
 from erlmesh.services.group_names import normalize_group_name
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Pg2", "Transaction"]
 
-log = logging.getLogger("erlmesh.pg2")
+log = event_log("erlmesh.pg2")
 _peer_log = PeerLog(log)
 
 PG2: Final = Atom("pg2")
@@ -231,7 +231,7 @@ class Pg2:
                 # when a member exits. A DOWN with another ref belongs to a monitor that was removed meanwhile.
                 pass
             case _:
-                _peer_log.debug("ignored %s", ForeignText(message))
+                _peer_log.debug("message_ignored", "ignored %s", ForeignText(message))
 
     def _handle_call(self, request: Term) -> Term:
         """Make a change that a node requests under the lock. All changes get ``ok``, as in pg2.erl."""
@@ -246,7 +246,7 @@ class Pg2:
                 self._state.leave(name, pid)
                 self._demonitor([pid])
             case _:
-                _peer_log.debug("unknown call %s", ForeignText(request))
+                _peer_log.debug("request_ignored", "unknown call %s", ForeignText(request))
                 return BADARG
         return OK
 

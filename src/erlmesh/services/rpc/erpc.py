@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard
 from erlmesh.core.exit_reasons import KILLED, NORMAL
 from erlmesh.errors import ErlangError, Exit, Throw
 from erlmesh.etf import encode_term
+from erlmesh.net.event_log import event_log
 from erlmesh.runtime.exceptions import ERROR, to_erlang
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.runtime.process_types import MFA, StopMode
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Apply", "run_call", "serve"]
 
-log = logging.getLogger("erlmesh.erpc")
+log = event_log("erlmesh.erpc")
 _peer_log = PeerLog(log)
 
 RETURN: Final = Atom("return")
@@ -192,7 +193,16 @@ def _answer_of_error(error: Exception | SystemExit, mfa: MFA) -> Answer:
     if not isinstance(error, (Exit, Throw, ErlangError)):
         module, function, arguments = mfa
         what = f"{module.name}:{function.name}/{len(arguments)}"
-        _peer_log.write(logging.ERROR, what, "%s, called from another node, failed", ForeignText(what), error=error)
+        _peer_log.write(
+            logging.ERROR,
+            "function_failed",
+            what,
+            "%s, called from another node, failed",
+            ForeignText(what),
+            error=error,
+            function=what,
+            reason=type(error).__name__,
+        )
     kind, reason, stack = to_erlang(error)
     try:
         encode_term((reason, stack))

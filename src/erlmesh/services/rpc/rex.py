@@ -18,11 +18,11 @@ Source: ``handle_call/3``, ``handle_cast/2`` and ``handle_info/2`` in rpc.erl.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from erlmesh.core import gen
+from erlmesh.net.event_log import event_log
 from erlmesh.runtime.exceptions import ERROR, EXIT, THROW
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.runtime.process_types import StopMode
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Rex"]
 
-log = logging.getLogger("erlmesh.rex")
+log = event_log("erlmesh.rex")
 _peer_log = PeerLog(log)
 
 NODEDOWN: Final = (Atom("badrpc"), Atom("nodedown"))
@@ -90,7 +90,7 @@ class Rex:
             case (gen.GEN_CALL, (Pid(), _) as caller, (Tag.CALL | Tag.BLOCK_CALL, *call)) if len(call) == 4:
                 self._start_call(call, lambda answer: self._process.reply(caller, answer))
             case (gen.GEN_CALL, (Pid(), _) as caller, request):
-                _peer_log.debug("unknown call %s", ForeignText(request))
+                _peer_log.debug("request_ignored", "unknown call %s", ForeignText(request))
                 self._process.reply(caller, BADARG)
             case (gen.GEN_CAST, (Tag.CAST, *call)) if len(call) == 4:
                 self._start_call(call, lambda _: None)
@@ -102,7 +102,7 @@ class Rex:
                 if (reply := self._pending_replies.pop(ref, None)) is not None:
                     reply(_badrpc(reason))  # An exit signal terminated the process before it replied.
             case _:
-                _peer_log.debug("ignored %s", ForeignText(message))
+                _peer_log.debug("message_ignored", "ignored %s", ForeignText(message))
 
     def _sbcast(self, name: Atom, message: Term) -> Term:
         """Send to a registered process. Return the third element of the reply."""
