@@ -139,6 +139,7 @@ bench-growth: $(VENV)/dev.stamp  ## measure how the cost of groups and of the me
 erlang:         # install Erlang, Elixir and the tools for tests/faults as root; otherwise print what is missing
 	@tools/erlang.sh
 	@tools/faults.sh
+	@tools/promtool.sh
 
 engine:         # with CI=true, install and start a Docker Engine; otherwise print what is missing
 	@tools/engine.sh
