@@ -105,9 +105,9 @@ async def test_threads_start_when_needed_and_never_more_than_the_size(pool, bloc
 def logged():
     lines, handler = [], logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())
-    thread_pool.log.addHandler(handler)
+    thread_pool.log.logger.addHandler(handler)
     yield lines
-    thread_pool.log.removeHandler(handler)
+    thread_pool.log.logger.removeHandler(handler)
 
 
 FULL = (
@@ -194,10 +194,10 @@ async def test_finished_calls_are_told_in_one_iteration_and_an_error_there_stops
     first = pool.submit(blocking, (0,), on_done)
     for number in range(1, 4):
         pool.submit(int, (number,), on_done)
-    thread_pool.log.addFilter(refuse := lambda _record: False)
+    thread_pool.log.logger.addFilter(refuse := lambda _record: False)
     first.function.released.set()
     await wait_until(lambda: len(told) == 4)
-    thread_pool.log.removeFilter(refuse)
+    thread_pool.log.logger.removeFilter(refuse)
 
     assert told == [(0, None), (1, None), (2, None), (3, None)]
 
