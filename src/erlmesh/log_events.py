@@ -116,6 +116,23 @@ EVENTS: Final[dict[str, str]] = {
     "tracker_pool_mismatch": "Other nodes have another number of tracker shards.",
     "tracker_guest_moved": "The node that tracks for a guest is lost.",
     "tracker_guest_failed": "No node tracks for a guest now.",
+    # Shards
+    "shards_without_cluster": "The cluster of the option `join` is not reached. Shards are held without it.",
+    "shards_not_moved": "The node stops, and not all states have moved to other nodes in time.",
+    "shard_release_late": "A shard was not released in time. Another node may take it.",
+    "shard_number_differs": "Another node has another number of shards.",
+    "shard_message_ignored": "A holder has no process for messages.",
+    "shard_state_failed": "The state of a shard could not be used or moved.",
+    "keeper_refused": "A keeper refuses a message, because its function raised an exception.",
+    "shard_merge_lost": "A merge of two states has lost messages.",
+    "inbox_name_unknown": "A message is for an inbox with another name.",
+    "inbox_results_dropped": "An inbox has too many results that are not done.",
+    "outbox_refused": "The receiver has refused a message of an outbox.",
+    "outbox_unfinished": "An outbox ends with messages that are not acknowledged.",
+    # The map
+    "map_button": "A viewer of the map has used a button.",
+    "recording_incomplete": "The end of a recording of the map is missing.",
+    "recording_failed": "A recording of the map ends.",
     # Servings
     "serving_failed": "The function of a serving raised an exception.",
     "serving_answer_failed": "An output, or a reason, is not a term.",

@@ -136,7 +136,7 @@ def _notify_line(nodes: Sequence[WatchedNode], seconds: float, stack: StackSumma
             try:
                 node.notify_line(seconds, line, gil=gil)
             except Exception:  # it must not cost the log its line
-                log.exception("cannot tell observers of a blocked event loop")
+                log.exception("watchdog_failed", "cannot tell observers of a blocked event loop")
 
 
 def _lines(stack: StackSummary) -> str:

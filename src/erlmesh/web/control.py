@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from erlmesh.core.cluster_view.texts import parse_pid
 from erlmesh.core.exit_reasons import KILL
 from erlmesh.errors import CallError
+from erlmesh.net.event_log import event_log
 from erlmesh.services.rpc.client import call
 from erlmesh.services.viewing.collector import Collector
 from erlmesh.terms import Atom
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Control"]
 
-log = logging.getLogger("erlmesh.map")
+log = event_log("erlmesh.map")
 
 CALL_TIMEOUT: Final = 5.0
 
@@ -43,7 +43,7 @@ class Control:
         except ValueError as error:
             done, text = False, f"{error}."
         text = printable_sentence(text)
-        log.warning("%s has used the button %s: %s", viewer, action, text)
+        log.warning("map_button", "%s has used the button %s: %s", viewer, action, text)
         self._collector.note_control(foreign_text(body.get("node", "")), text)
         return done, text
 

@@ -9,7 +9,6 @@ same way. A thread writes, because a disk may be slow.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import queue
 import threading
@@ -20,11 +19,12 @@ from typing import Any, Final
 from erlmesh.core.cluster_view.cluster import Updates
 from erlmesh.core.cluster_view.shapes import Report
 from erlmesh.errors import NodeStartError
+from erlmesh.net.event_log import event_log
 from erlmesh.web.viewers import without_slow_parts
 
 __all__ = ["RECORDING_LIMIT", "Recorder"]
 
-log = logging.getLogger("erlmesh.map")
+log = event_log("erlmesh.map")
 
 RECORDING_LIMIT: Final = 64 << 20
 """Bytes of both files together."""
@@ -70,7 +70,9 @@ class Recorder:
         try:
             self._pieces.put(None, timeout=CLOSE_TIMEOUT)
         except queue.Full:
-            log.warning("the end of the recording %s is missing: the disk is too slow", self._path)
+            log.warning(
+                "recording_incomplete", "the end of the recording %s is missing: the disk is too slow", self._path
+            )
         else:
             self._thread.join(CLOSE_TIMEOUT)
 
@@ -112,7 +114,9 @@ class Recorder:
                     self._written = self._limit
         except OSError as error:
             self._has_failed = True
-            log.error("the recording %s ends: %s", self._path, error.strerror or error)  # noqa: TRY400 - no stack
+            log.error(  # noqa: TRY400 - the disk is full or gone
+                "recording_failed", "the recording %s ends: %s", self._path, error.strerror or error, reason=error
+            )
         finally:
             os.close(self._descriptor)
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -24,13 +23,14 @@ from typing import Any, Final, Protocol
 from aiohttp import web
 
 from erlmesh.errors import NodeStartError
+from erlmesh.net.event_log import event_log
 from erlmesh.web.guard import HEADERS, Guard
 from erlmesh.web.pages import INDEX, load_pages
 from erlmesh.web.viewers import Viewer, encode_event
 
 __all__ = ["MAX_VIEWERS", "ControlActions", "MapServer", "Source"]
 
-log = logging.getLogger("erlmesh.map")
+log = event_log("erlmesh.map")
 
 MAX_VIEWERS: Final = 32
 MAX_CONNECTIONS: Final = 128

@@ -16,6 +16,7 @@ from erlmesh.core.sharding.inbox_book import OPEN_LIMIT, Entry, InboxBook
 from erlmesh.core.sharding.messages import GOT, OUT, PUT, REFUSED, Put, Source, is_put
 from erlmesh.core.sharding.receipt_book import ReceiptBook
 from erlmesh.etf import encode_term
+from erlmesh.net.event_log import event_log
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.runtime.spawner import wait_without_task
 from erlmesh.services.group_names import normalize_group_name
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORGET_AFTER", "Delivery", "Inbox"]
 
-log = logging.getLogger("erlmesh.sharding")
+log = event_log("erlmesh.sharding")
 peer_log: Final = PeerLog(log)
 
 FORGET_AFTER: Final = 3_600.0
@@ -236,13 +237,17 @@ class Inbox:
             self._node_event(message)
         else:
             peer = self._delivery.message_peer or self._here
-            peer_log.write(logging.WARNING, peer.name, "an inbox ignored the message %s", ForeignText(message))
+            peer_log.write(
+                logging.WARNING, "message_ignored", peer.name, "an inbox ignored the message %s", ForeignText(message)
+            )
 
     def _refuse_name(self, put: Put) -> None:
         """A message with another name would wait for ever, so its source is told."""
         tag, name, key, source, number, _, sender = put
         text = "an inbox with the name %s got a message for the name %s"
-        peer_log.write(logging.WARNING, sender.node.name, text, ForeignText(self._name), ForeignText(name))
+        peer_log.write(
+            logging.WARNING, "inbox_name_unknown", sender.node.name, text, ForeignText(self._name), ForeignText(name)
+        )
         if tag is PUT:
             self._process.send(sender, (REFUSED, name, key, source, number, UNKNOWN_NAME), False)
 
@@ -253,7 +258,14 @@ class Inbox:
             self._receipts.duplicates += 1
             self._open_results[at] = sender  # It has taken over from the one that has sent it before.
         elif len(self._open_results) >= OPEN_LIMIT:
-            peer_log.write(logging.WARNING, peer.name, "an inbox drops results, because %d are not done", OPEN_LIMIT)
+            peer_log.write(
+                logging.WARNING,
+                "inbox_results_dropped",
+                peer.name,
+                "an inbox drops results, because %d are not done",
+                OPEN_LIMIT,
+                limit=OPEN_LIMIT,
+            )
         elif self._receipts.is_new(peer, source, key, number):
             self._open_results[at] = sender
             self._add(Delivery(self, None, put))

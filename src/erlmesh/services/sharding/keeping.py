@@ -44,6 +44,7 @@ from erlmesh.core.sharding.replica_effects import (
     Settled,
 )
 from erlmesh.errors import NodeNotAlive, NoProcess
+from erlmesh.net.event_log import event_log
 from erlmesh.records import record
 from erlmesh.runtime.exceptions import to_erlang
 from erlmesh.runtime.peer_log import PeerLog
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KeepSettings", "Keeping"]
 
-log = logging.getLogger("erlmesh.sharding")
+log = event_log("erlmesh.sharding")
 peer_log: Final = PeerLog(log)
 
 STEPS_PER_TURN: Final = 4
@@ -245,7 +246,13 @@ class Keeping:
 
     def _ignored(self, message: Term) -> None:
         peer = self._delivery.message_peer or self._here
-        peer_log.write(logging.WARNING, peer.name, "a holder of shards ignored the message %s", ForeignText(message))
+        peer_log.write(
+            logging.WARNING,
+            "message_ignored",
+            peer.name,
+            "a holder of shards ignored the message %s",
+            ForeignText(message),
+        )
 
     def _receive(self, message: Any) -> None:
         match message:
@@ -289,7 +296,7 @@ class Keeping:
         except Exception as error:
             text = "the keeper of the shards %s refuses a message with the key %s"
             name = ForeignText(self._name)
-            peer_log.write(logging.WARNING, source[0].name, text, name, ForeignText(key), error=error)
+            peer_log.write(logging.WARNING, "keeper_refused", source[0].name, text, name, ForeignText(key), error=error)
             inbox.refuse(entry, number, to_erlang(error)[1])
 
     def _node_event(self, message: Term) -> None:
@@ -360,15 +367,25 @@ class Keeping:
                 self._lost(key, count, error)
             case Ignored(peer, reason, error):
                 text = "shards: a holder or a backup has sent %s"
-                peer_log.write(logging.ERROR, peer.node.name, text, ForeignText(reason), error=error)
+                peer_log.write(
+                    logging.ERROR,
+                    "shard_state_failed",
+                    peer.node.name,
+                    text,
+                    ForeignText(reason),
+                    error=error,
+                    reason=reason,
+                )
 
     def _lost(self, key: bytes, count: int, error: Exception | None) -> None:
         log.error(
+            "shard_merge_lost",
             "shards %s: a merge has lost %d messages of the key %s",
             self._name.decode(errors="replace"),
             count,
             ForeignText(key),
             exc_info=error,
+            count=count,
         )
         self._on_lost(count)
 

@@ -28,6 +28,7 @@ from erlmesh.core.sharding.outbox_book import Holder, OutboxBook, Send, Stream
 from erlmesh.core.sharding.rendezvous import key_bytes
 from erlmesh.errors import Full, OutboxClosed
 from erlmesh.etf import EncodedTerm, decode_term, encode_term
+from erlmesh.net.event_log import event_log
 from erlmesh.records import record
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.runtime.spawner import wait_without_task
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CREDIT", "Outbox", "Refusal", "checked_name"]
 
-log = logging.getLogger("erlmesh.sharding")
+log = event_log("erlmesh.sharding")
 peer_log: Final = PeerLog(log)
 
 CREDIT: Final = 1_024
@@ -342,7 +343,9 @@ class Outbox:
     def _handle(self, message: Term) -> None:
         if not is_answer(message) or message[3] != self.source:
             peer = self._delivery.message_peer or self._here
-            peer_log.write(logging.WARNING, peer.name, "an outbox ignored the message %s", ForeignText(message))
+            peer_log.write(
+                logging.WARNING, "message_ignored", peer.name, "an outbox ignored the message %s", ForeignText(message)
+            )
             return
         book = self._book
         tag, _, key, _, number = message[:5]
@@ -374,7 +377,16 @@ class Outbox:
             assert holder.pid is not None
             text = "a message of the outbox %s with the key %s was refused: %s"
             node = holder.pid.node.name
-            peer_log.write(logging.WARNING, node, text, self.name, ForeignText(key), ForeignText(reason))
+            peer_log.write(
+                logging.WARNING,
+                "outbox_refused",
+                node,
+                text,
+                self.name,
+                ForeignText(key),
+                ForeignText(reason),
+                reason=reason,
+            )
         else:
             self._on_refused(Refusal(key, decode_term(data, 0)[0], reason))
         return holder
@@ -387,7 +399,13 @@ class Outbox:
         for task in list(self._writers.values()):
             task.cancel()
         if self._book.kept:
-            log.warning("the outbox %s ends with %d messages that are not acknowledged", self.name, self._book.kept)
+            log.warning(
+                "outbox_unfinished",
+                "the outbox %s ends with %d messages that are not acknowledged",
+                self.name,
+                self._book.kept,
+                count=self._book.kept,
+            )
         self._wake_all()
         self._wake_flushed()
 

@@ -11,7 +11,6 @@ The user of the server acts for the shards. It is the events of ``node.shards``,
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Protocol, assert_never
@@ -29,6 +28,7 @@ from erlmesh.core.sharding.shard_book import (
     Taken,
 )
 from erlmesh.errors import NodeNotAlive, NoProcess
+from erlmesh.net.event_log import event_log
 from erlmesh.records import record
 from erlmesh.runtime.process import LocalProcess
 from erlmesh.runtime.runtime import Runtime
@@ -38,7 +38,7 @@ from erlmesh.terms import Atom, Pid, Term
 
 __all__ = ["FENCE_LIMIT", "ShardServer", "ShardSettings", "ShardUser"]
 
-log = logging.getLogger("erlmesh.shards")
+log = event_log("erlmesh.shards")
 
 FENCE_LIMIT: Final = 0.6
 """Tick times without a sign of the quorum, after which this node does not act. Others give it up after 0.75."""
@@ -255,6 +255,7 @@ class ShardServer:
         if not self._warned:
             self._warned = True
             log.warning(
+                "shard_number_differs",
                 "%s: another node has shard %d, and this one has %d shards: use the same number on all nodes",
                 self._settings.name.decode(errors="replace"),
                 shard,

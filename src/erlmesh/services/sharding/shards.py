@@ -7,7 +7,6 @@ the process that the user has passed. The *guard* has a task, so the node tells 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from erlmesh.core.sharding.names import holders_group, shard_key, shard_of
 from erlmesh.core.sharding.rendezvous import key_bytes
 from erlmesh.errors import NodeNotAlive
+from erlmesh.net.event_log import event_log
 from erlmesh.services.group_names import normalize_group_name
 from erlmesh.services.sharding.events import EventQueue, Release, ShardEvent, Take
 from erlmesh.services.sharding.shard_server import LOOK_INTERVAL, ShardServer, ShardSettings
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Shards"]
 
-log = logging.getLogger("erlmesh.shards")
+log = event_log("erlmesh.shards")
 
 EVENT: Final = Atom("shards")
 """The first element of the messages that a process gets: ``(Atom("shards"), event)``."""
@@ -160,7 +160,7 @@ class Shards:
                     async with asyncio.timeout(self._settings.release_timeout):
                         await self.stop()
             except TimeoutError:
-                log.warning("%s: not all states have moved to other nodes in time", self._name)
+                log.warning("shards_not_moved", "%s: not all states have moved to other nodes in time", self._name)
             finally:
                 self._server.close()
 
@@ -268,7 +268,11 @@ class Shards:
 
     async def _listen_then_join(self, server: ShardServer) -> None:
         if not await self._joined():
-            log.warning("%s: the cluster of the option join is not reached; shards are held without it", self._name)
+            log.warning(
+                "shards_without_cluster",
+                "%s: the cluster of the option join is not reached; shards are held without it",
+                self._name,
+            )
         await asyncio.sleep(self._settings.settle)
         server.join()
 
@@ -277,7 +281,9 @@ class Shards:
             self._server.close()
 
     def _on_message(self, _message: Term) -> None:
-        log.debug("%s: a message to the holder is ignored: pass process= to get them", self._name)
+        log.debug(
+            "shard_message_ignored", "%s: a message to the holder is ignored: pass process= to get them", self._name
+        )
 
     # What the server says
 
@@ -307,7 +313,12 @@ class Shards:
         self._server.released(release.shard)
 
     def _release_late(self, release: Release) -> None:
-        log.warning("%s: shard %d was not released in time; another node may take it", self._name, release.shard)
+        log.warning(
+            "shard_release_late",
+            "%s: shard %d was not released in time; another node may take it",
+            self._name,
+            release.shard,
+        )
         self._release_done(release)
 
     def _put(self, event: ShardEvent) -> None:

@@ -16,7 +16,6 @@ that asks: nodes, groups, names and figures.
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 from erlmesh.core.cluster_view.shapes import Left
 from erlmesh.core.cluster_view.texts import pid_text, plain_text, term_text
 from erlmesh.errors import ErlangError
+from erlmesh.net.event_log import event_log
 from erlmesh.proto.control import Send
 from erlmesh.records import record
 from erlmesh.services.pg.protocol import GroupEvent, Joined, Tag
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BUSY", "VIEW", "VIEW_INTERVAL", "ViewServer"]
 
-log = logging.getLogger("erlmesh")
+log = event_log("erlmesh")
 
 VIEW: Final = Atom("erlmesh_view")
 BUSY: Final = Atom("erlmesh_view_busy")
