@@ -28,6 +28,8 @@ class LogCall:
     fields: tuple[str, ...]
     message: str | None
     arguments: int
+    is_partial: bool
+    """``partial(log.info, …)``: more arguments may follow."""
 
 
 def log_calls() -> list[LogCall]:
@@ -44,7 +46,7 @@ def _calls_of(path: Path) -> Iterator[LogCall]:
     for node in ast.walk(ast.parse(text)):
         call = _log_call(node)
         if call is not None:
-            yield _described(call, f"{path.relative_to(SOURCE)}:{call.lineno}", logger)
+            yield _described(call, f"{path.relative_to(SOURCE)}:{call.lineno}", logger, is_partial=call is not node)
 
 
 def _module(path: Path) -> str:
@@ -67,7 +69,7 @@ def _is_log(function: ast.Attribute) -> bool:
     return function.attr in METHODS and LOGS.search(ast.unparse(function.value)) is not None
 
 
-def _described(call: ast.Call, place: str, logger: str) -> LogCall:
+def _described(call: ast.Call, place: str, logger: str, *, is_partial: bool) -> LogCall:
     assert isinstance(call.func, ast.Attribute)
     arguments, level = list(call.args), call.func.attr
     fields = [each.arg or "**" for each in call.keywords if each.arg not in OWN_FIELDS]
@@ -87,4 +89,5 @@ def _described(call: ast.Call, place: str, logger: str) -> LogCall:
         tuple(fields),
         message.value if isinstance(message, ast.Constant) else None,
         len(arguments),
+        is_partial,
     )

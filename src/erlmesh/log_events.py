@@ -9,6 +9,7 @@ __all__ = ["EVENTS"]
 EVENTS: Final[dict[str, str]] = {
     # The node and its connections
     "node_up": "The node of `erlmesh start` listens and is registered. Only for a node under a port.",
+    "announced": "What `erlmesh start` says, such as the address of the map. Only for a node under a port.",
     "peer_up": "A connection is established.",
     "peer_down": "A connection has ended. `reason` is that of `nodedown`. It is a warning if a limit was reached.",
     "connect_failed": "An attempt to connect failed. `reason` is the kind of error, the text says what to do.",

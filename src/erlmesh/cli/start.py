@@ -156,7 +156,7 @@ async def _run(
     node = Node.from_config(settings.config)
     for module, name in exposed:
         node.expose(module, as_=name)
-    announce = partial(print, flush=True) if port is None else partial(log.info, "%s")
+    announce = partial(print, flush=True) if port is None else partial(log.info, "announced", "%s")
     async with node, node_services(node, settings, announce):
         where = described_addresses(node.internals.listen_addresses)
         tls = " with TLS" if settings.config.tls is not None else ""
