@@ -323,6 +323,52 @@ async def test_a_full_connection_holds_messages_back(cluster):
     assert outbox.replays == 0
 
 
+@pytest.mark.parametrize("receiver", [0, 1])
+async def test_many_messages_are_sent_in_turns_of_the_event_loop(cluster, receiver):
+    mesh = await cluster(2)
+    a, _ = mesh
+    outbox = opened(mesh, a, credit=10_000)
+    for number in range(10_000):
+        await outbox.put("x", number)
+    counts, send_ready = [], outbox._sender.send_ready
+
+    def sent():
+        return sum(outbox._book.sent_to().values())
+
+    def counted(holder):
+        before = sent()
+        send_ready(holder)
+        counts.append(sent() - before)
+
+    outbox._sender.send_ready = counted
+    worker = Worker(mesh, list(mesh)[receiver], works=False)
+    await mesh.wait_until(lambda: len(worker.got) == 10_000)
+
+    assert max(counts) == 1_000
+    for delivery in worker.open:
+        delivery.done()
+    await outbox.flushed()
+    assert [message for _, _, message in worker.got] == list(range(10_000))
+
+
+async def test_a_function_for_refusals_that_raises_holds_nothing_up(cluster, caplog):
+    mesh = await cluster(1)
+    (a,) = mesh
+    worker = Worker(mesh, a, works=False)
+
+    def fail(_):
+        raise RuntimeError("a bug of the user")
+
+    outbox = opened(mesh, a, credit=1, on_refused=fail)
+    await outbox.put("x", 1)
+    waiting = asyncio.ensure_future(outbox.put("x", 2))
+    await mesh.wait_until(lambda: worker.open)
+    worker.open[0].refuse("no")
+
+    assert await waiting == 2
+    assert "a bug of the user" in caplog.text
+
+
 async def test_a_lost_answer_is_made_good_by_a_slow_probe(cluster):
     mesh = await cluster(2)
     a, b = mesh

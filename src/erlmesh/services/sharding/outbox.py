@@ -24,14 +24,15 @@ from erlmesh.core.sharding.messages import (
     Source,
     is_answer,
 )
-from erlmesh.core.sharding.outbox_book import Holder, OutboxBook, Send, Stream
+from erlmesh.core.sharding.outbox_book import Holder, OutboxBook, Stream
 from erlmesh.core.sharding.rendezvous import key_bytes
 from erlmesh.errors import Full, OutboxClosed
-from erlmesh.etf import EncodedTerm, decode_term, encode_term
+from erlmesh.etf import decode_term, encode_term
 from erlmesh.net.event_log import event_log
 from erlmesh.records import record
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.runtime.spawner import wait_without_task
+from erlmesh.services.sharding.message_sender import MessageSender
 from erlmesh.terms import Pid, SendableTerm, Term
 from erlmesh.terms.foreign_text import ForeignText
 
@@ -105,23 +106,20 @@ class Outbox:
         self.name = own_name.decode("utf-8", "backslashreplace")
         self._runtime = runtime
         self._holders = holders
-        self._on_refused = on_refused
+        self._on_refused = on_refused or self._log_refusal
         self._process = runtime.spawn_handler(self._handle)
         wait_without_task(self._process, _AtEnd(self))
         self.source: Source = (runtime.atom, runtime.random.getrandbits(62), own_name)
         """The node, the life and the name: the receivers see it with each message."""
         self._book = OutboxBook(credit)
-        self._peers = runtime.state.peers
+        self._sender = MessageSender(runtime, self._process, self._book)
         self._here = runtime.atom
         self._delivery = runtime.state.delivery
         self._head = _HEAD + encode_term(PUT) + encode_term(own_name if to is None else to)
         self._source_bytes = encode_term(self.source)
-        self._tail = encode_term(self._process.pid)
         self._waiting: dict[Pid | None, deque[Wait]] = {}
         """The calls of ``put`` that wait for credit, by holder."""
         self._flushing: list[Wait] = []
-        self._writers: dict[Pid, asyncio.Task[None]] = {}
-        """The tasks that wait for a full connection, by holder."""
         self._puts_left = PUTS_PER_TURN
         self._probe_timer: asyncio.TimerHandle | None = None
         self._unwatch = holders.watch(self._holders_changed)
@@ -160,7 +158,7 @@ class Outbox:
         number = book.put(stream, holder, data)
         if self._probe_timer is None:
             self._probe_timer = asyncio.get_running_loop().call_later(PROBE_INTERVAL, self._probe)
-        self._send_ready(holder)
+        self._sender.send_ready(holder)
         self._puts_left -= 1
         if self._puts_left <= 0:
             self._puts_left = PUTS_PER_TURN
@@ -275,61 +273,10 @@ class Outbox:
         for waiter in waiting:
             waiter.set_result(None)
 
-    # Sending
-
-    def _send_ready(self, holder: Holder) -> None:
-        """Send what the holder may get, as long as the connection to it is not full."""
-        pid, next_send = holder.pid, self._book.next_send
-        if pid is None or not holder.ready:
-            return
-        if pid.node is self._here:
-            while (send := next_send(holder)) is not None:
-                self._process.send(pid, self._as_term(send))
-            return
-        peer = self._peers.get(pid.node)
-        if peer is None:  # pg says next that it has left.
-            return
-        while not peer.busy:
-            send = next_send(holder)
-            if send is None:
-                return
-            self._process.send(pid, self._encoded(send), False)
-        if pid not in self._writers:
-            self._writers[pid] = asyncio.get_running_loop().create_task(self._send_when_writable(holder))
-
-    async def _send_when_writable(self, holder: Holder) -> None:
-        pid = holder.pid
-        assert pid is not None
-        peer = self._peers.get(pid.node)
-        try:
-            if peer is not None:
-                await peer.wait_writable()
-        finally:
-            self._writers.pop(pid, None)
-        if self._process.alive:
-            self._send_ready(self._book.holder(pid))
-
-    def _encoded(self, send: Send) -> Any:
-        """The message as bytes. They are put together from parts that were encoded before."""
-        stream, number, message = send
-        return EncodedTerm.of_data(b"".join((stream.label, encode_term(number), message, self._tail)))
-
-    def _as_term(self, send: Send) -> Any:
-        stream, number, message = send
-        return decode_term(b"".join((stream.label, encode_term(number), message, self._tail)), 0)[0]
-
     def _probe(self) -> None:
-        """Send once more what stands still. See :meth:`OutboxBook.probe`."""
         self._probe_timer = None
-        if not self._process.alive:
-            return
-        for send in self._book.probe():
-            pid = send[0].holder.pid
-            if pid is not None and pid.node is self._here:
-                self._process.send(pid, self._as_term(send))
-            elif pid is not None and (peer := self._peers.get(pid.node)) is not None and not peer.busy:
-                self._process.send(pid, self._encoded(send), False)
-        if self._book.kept:
+        if self._process.alive and self._book.kept:
+            self._sender.probe()
             self._probe_timer = asyncio.get_running_loop().call_later(PROBE_INTERVAL, self._probe)
 
     # What arrives
@@ -337,7 +284,7 @@ class Outbox:
     def _holders_changed(self, bucket: Any) -> None:
         holder_of = self._holders.holder_of
         for holder in self._book.move(bucket, lambda key: holder_of(key, bucket)):
-            self._send_ready(holder)
+            self._sender.send_ready(holder)
         self._wake_all()
 
     def _handle(self, message: Term) -> None:
@@ -352,52 +299,40 @@ class Outbox:
         if not book.is_from_holder(key, self._delivery.message_peer or self._here):
             return
         holder: Holder | None = None
+        refusal: Refusal | None = None
         if tag is ACK:
             holder = book.acknowledged(key, number)
         elif tag is WAIT:
             holder = book.wait(key, number)
         elif tag is GO:
             holder = book.go(key, number)
-        elif tag is REFUSED:
-            holder = self._refused(key, number, message[-1])
+        elif tag is REFUSED and (found := book.refused(key, number)) is not None:
+            holder, data = found
+            refusal = Refusal(key, decode_term(data, 0)[0], message[-1])
         if holder is not None:
             if holder.ready:
-                self._send_ready(holder)
+                self._sender.send_ready(holder)
             if self._waiting:
                 self._wake_puts(holder)
             if self._flushing and not book.kept:
                 self._wake_flushed()
+        if refusal is not None:  # At the end: the function is the user's, and may raise.
+            self._on_refused(refusal)
 
-    def _refused(self, key: bytes, number: int, reason: Term) -> Holder | None:
-        found = self._book.refused(key, number)
-        if found is None:
-            return None
-        holder, data = found
-        if self._on_refused is None:
-            assert holder.pid is not None
-            text = "a message of the outbox %s with the key %s was refused: %s"
-            node = holder.pid.node.name
-            peer_log.write(
-                logging.WARNING,
-                "outbox_refused",
-                node,
-                text,
-                self.name,
-                ForeignText(key),
-                ForeignText(reason),
-                reason=reason,
-            )
-        else:
-            self._on_refused(Refusal(key, decode_term(data, 0)[0], reason))
-        return holder
+    def _log_refusal(self, refusal: Refusal) -> None:
+        peer = self._delivery.message_peer or self._here
+        text = "a message of the outbox %s with the key %s was refused: %s"
+        reason, key = refusal.reason, ForeignText(refusal.key)
+        peer_log.write(
+            logging.WARNING, "outbox_refused", peer.name, text, self.name, key, ForeignText(reason), reason=reason
+        )
 
     def ended(self) -> None:
         """The process has ended: nothing is sent or acknowledged any more."""
         self._unwatch()
         if self._probe_timer is not None:
             self._probe_timer.cancel()
-        for task in list(self._writers.values()):
-            task.cancel()
+        self._sender.close()
         if self._book.kept:
             log.warning(
                 "outbox_unfinished",
