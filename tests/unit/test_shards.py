@@ -371,6 +371,20 @@ async def test_a_node_that_stood_still_too_long_may_not_act_when_it_wakes(cluste
     await settled(mesh, workers)
 
 
+async def test_a_node_that_has_joined_waits_until_all_others_know_it(cluster):
+    mesh = await cluster(3)
+    workers = await workers_on(mesh, quorum=2)
+    (new,) = await mesh.start("d", join=[workers[0].node.name])
+    worker = Worker(mesh, new, shards=SHARDS, quorum=2)
+    await mesh.wait_until(lambda: worker.is_candidate)
+    joined = mesh.now()
+
+    await mesh.wait_until(lambda: worker.running)
+
+    assert 0.45 <= mesh.now() - joined < 0.6
+    assert not any(type(each) is Release and each.shard not in worker.running for each in workers[0].events)
+
+
 async def test_a_short_pause_changes_nothing(cluster):
     mesh = await cluster(3)
     workers = await workers_on(mesh, quorum=2)

@@ -17,6 +17,7 @@ from simulation.mutants import (
     network,
     pg,
     pg2,
+    sharding,
     stopping,
     tls,
     wakeups,
@@ -27,6 +28,7 @@ __all__ = ["EQUIVALENT", "MUTANTS", "SEEDS", "UNIT_TESTS", "Mutant"]
 
 SEEDS = [*range(12), 13, 201, 472, 603, 1336]
 """The first twelve seeds, and those that once found a bug."""
+SHARDING_TESTS = ["test_shard_book.py", "test_shards.py", "../simulation/sharding/test_shard_faults.py"]
 UNIT_TESTS = {
     "erlmesh.net.tls_socket": ["test_tls_socket.py"],
     "erlmesh.net.tls_session": ["test_tls_socket.py"],
@@ -61,6 +63,9 @@ UNIT_TESTS = {
         "test_gen_server_class.py",
         "test_graceful_stop.py",
     ],
+    "erlmesh.core.sharding": SHARDING_TESTS,
+    "erlmesh.services.sharding": SHARDING_TESTS,
+    "erlmesh.services.pg.protocol": SHARDING_TESTS,
     "erlmesh.services.pg2": ["test_pg2_state.py", "test_pg2.py"],
     "erlmesh.services.pg": ["test_pg_state.py", "test_pg.py", "test_pg_growth.py"],
     "erlmesh.services.multiset": ["test_multiset.py", "test_pg_state.py"],
@@ -87,6 +92,7 @@ MUTANTS = [
     *pg2.MUTANTS,
     *global_names.MUTANTS,
     *network.MUTANTS,
+    *sharding.MUTANTS,
     *stopping.MUTANTS,
     *wakeups.MUTANTS,
     *tls.MUTANTS,

@@ -96,7 +96,7 @@ class ShardScenario:
 
     async def _start_node(self, name: str) -> None:
         others = [self.cluster.name(each) for each in self.names if each in self._started() and each != name]
-        (node,) = await self.cluster.start(name, join=self.random.sample(others, min(2, len(others))))
+        (node,) = await self.cluster.start(name, join=others)
         self._start_worker(node)
 
     def _started(self) -> list[str]:

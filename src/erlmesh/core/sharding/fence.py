@@ -12,7 +12,7 @@ A node gives up another one that is silent for 0.75 tick times. So a node stops 
 sign of the quorum. Two cases are not obvious:
 
 * A node that stood still reads, when it wakes up, what came long ago. So what has come since the last look counts as
-  heard at the last look, and a look after the time limit closes the fence whatever has come meanwhile.
+  heard at the last look. A look after more than the time limit closes the fence, whatever has come meanwhile.
 * Closing is at once, opening is late: the first thing that a node hears again may be old, too.
 """
 
@@ -55,12 +55,11 @@ class Fence:
         """
         if not self._others:
             return
-        late = self._open_until is not None and now >= self._open_until
         self._heard = {node: self._hear(node, now - silence) for node, silence in silences.items()}
         self._looked_at = now
         heard = sorted((sent for _, sent in self._heard.values()), reverse=True)
         self._open_until = heard[self._others - 1] + self._limit if len(heard) >= self._others else None
-        if late or (self._open_until is not None and now >= self._open_until):
+        if self._open_until is not None and now >= self._open_until:
             self.closed = True
             self._well_since = None
         elif self.closed and self._open_until is not None:
