@@ -121,6 +121,28 @@ def serving_requests(harness: BenchHarness, contender: Contender) -> Numbers:
     return clock.rate("serving", "serving_requests", count, IN_FLIGHT, operations=count)
 
 
+def deliveries(harness: BenchHarness, contender: Contender) -> Numbers:
+    """An outbox of one Python node, and an inbox of another one. A BEAM has none."""
+    if contender.is_beam or not (contender.source / "erlmesh" / "sharding.py").is_file():
+        return {}
+    with measuring("acknowledged", contender):
+        receiver = harness.start(contender, CLOCK_CORE)
+        try:
+            source = harness.pair(contender, OTHER_CORE).node
+            assert isinstance(receiver, PyNode)
+            assert isinstance(source, PyNode)
+            receiver.eval("await workload.serve_part(node, 'deliveries')")
+            receiver.ping(source.name)
+            source.eval("from bench import deliveries")
+            limit, trips = harness.time_limit, harness.count(TRIPS)
+            rate = source.eval(f"await deliveries.acknowledged_rate(node, {harness.count(MESSAGES)})", timeout=limit)
+            p50, p99 = source.eval(f"await deliveries.round_trips(node, {trips})", timeout=limit)
+            size = source.eval(f"await deliveries.bytes_kept(node, {harness.count(50_000)})", timeout=limit)
+        finally:
+            harness.close(receiver)
+    return {"acknowledged": rate, "put p50": p50, "put p99": p99, "kept message": size}
+
+
 def erpc(harness: BenchHarness, contender: Contender) -> Numbers:
     clock, count = Clock(harness, contender, OTHER_CORE), harness.count(ERPC_CALLS, multiple_of=IN_FLIGHT)
     numbers: Numbers = {}
@@ -308,6 +330,7 @@ MEASURES: list[Callable[[BenchHarness, Contender], Numbers]] = [
     calls,
     broadcasts,
     serving_requests,
+    deliveries,
     erpc,
     latency,
     encrypted,

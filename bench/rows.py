@@ -85,6 +85,19 @@ _BROADCASTS: Final = (
     _rate("broadcasts sent", "broadcasts of Phoenix.PubSub sent"),
     _rate("serving", "requests to a serving, 100 callers"),
 )
+_DELIVERIES: Final = (
+    Row(
+        "acknowledged",
+        "messages acknowledged, one outbox, one inbox",
+        "1/s",
+        40_000,
+        more_is_better=True,
+        absolute=True,
+    ),
+    Row("put p50", "from put to the acknowledgement, median", "µs", absolute=True),
+    Row("put p99", "from put to the acknowledgement, p99", "µs", absolute=True),
+    Row("kept message", "memory per message that an outbox keeps", "bytes", 100, absolute=True),
+)
 _LATENCY: Final = (
     _time("trip1 p50", "round trip, one core, median", 1.1, 0.75),
     _time("trip1 p99", "round trip, one core, p99", 1.3, 1.0),
@@ -150,6 +163,7 @@ ROWS: Final = [
     *_MESSAGES,
     *_CALLS,
     *_BROADCASTS,
+    *_DELIVERIES,
     *_LATENCY,
     *_ENCRYPTED,
     *_JOINS,
