@@ -17,15 +17,15 @@ CARGO  := $(if $(filter-out 0,$(ERLMESH_PURE)),,$(shell tools/native.sh --can-bu
 NATIVE := $(if $(CARGO),$(VENV)/native.stamp)
 NATIVE_SOURCE := $(wildcard native/src/*.rs native/src/*/*.rs) native/Cargo.toml native/Cargo.lock native/pyproject.toml native/erlmesh_native.pyi
 
-.PHONY: help docs docs-tables faults demo docker-demo image elixir-image cookie certs docker shell test check unit coverage format hooks native fuzz soak leaks sanitize pythons dist otp conformance sim mutants bench bench-growth erlang engine chromium browser clean
+.PHONY: help docs docs-tables faults demo docker-demo image elixir-image cookie certs docker shell test check unit coverage format hooks native fuzz soak leaks sanitize pythons dist otp conformance sim mutants bench bench-growth erlang engine chromium browser map-picture clean
 
 help:           ## print this list
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
-demo: $(VENV)/run.stamp          ## run a demo: three nodes connect and share a group; one is killed and starts again
+demo: $(VENV)/run.stamp          ## run a demo: three nodes connect and share a group; one is killed and starts again; ARGS=--map shows it in a browser
 	@$(BIN)/erlmesh demo $(ARGS)
 
-docker-demo: $(VENV)/run.stamp image  ## run the demo in containers: pauses, kills, partitions and adds nodes; then removes everything
+docker-demo: $(VENV)/run.stamp image  ## run the demo in containers: pauses, kills, partitions and adds nodes; then removes everything; ARGS=--map
 	@$(BIN)/erlmesh demo --docker $(ARGS)
 
 image: $(VENV)/run.stamp         ## build the Docker image localhost/erlmesh:dev; without a registry, also its base image
@@ -144,6 +144,9 @@ erlang:         # install Erlang, Elixir and the tools for tests/faults as root;
 engine:         # with CI=true, install and start a Docker Engine; otherwise print what is missing
 	@tools/engine.sh
 
+map-picture: $(VENV)/dev.stamp erlang chromium  ## make the picture of the map in the README with real nodes
+	$(BIN)/python tools/map_picture.py docs/images/map.webp
+
 chromium:       # install Chromium as root; otherwise print what is missing
 	@tools/browser.sh
 
@@ -158,7 +161,7 @@ $(VENV)/bin/python:
 $(VENV)/run.stamp: pyproject.toml | $(VENV)/bin/python $(NATIVE)
 	@echo "setting up $(VENV) ..."
 	@$(if $(CARGO),,tools/native.sh --why-not)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[shell,certs]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[shell,certs,web]'
 	@touch $@
 
 build/native.stamp: $(NATIVE_SOURCE) tools/native.sh | $(VENV)/bin/python

@@ -10,7 +10,7 @@ base=${BASE_IMAGE:-$(tools/base_image.sh --or "$(sed -n 's/^ARG BASE_IMAGE=//p' 
 
 rm -rf docker/wheelhouse
 mkdir -p docker/wheelhouse
-"$python" -m pip wheel --quiet --disable-pip-version-check --wheel-dir docker/wheelhouse '.[shell,dns]'
+"$python" -m pip wheel --quiet --disable-pip-version-check --wheel-dir docker/wheelhouse '.[shell,dns,web]'
 "$python" -m pip download --quiet --disable-pip-version-check --no-deps --dest docker/wheelhouse pip
 tools/docker_build.sh --build-arg BASE_IMAGE="$base" --tag "$image" .
 docker image prune --force --filter label=erlmesh --filter until=24h >/dev/null 2>&1 || :

@@ -200,8 +200,9 @@ def test_a_name_that_nodes_give_to_two_processes_has_two_holders(call):
 
 
 def test_the_summary_counts_what_is_wrong(call):
-    nodes = [{"state": state} for state in ("up", "up", "gone", "busy")]
-    links = [{"state": state} for state in ("up", "one-sided", "down", "silent", "silent")]
+    nodes = [{"name": str(i), "state": state} for i, state in enumerate(("up", "up", "gone", "busy"))]
+    links = [{"a": "0", "b": "1", "state": each} for each in ("up", "one-sided", "down", "silent", "silent")]
+    links.append({"a": "0", "b": "2", "state": "down"})  # of the node that is gone
 
     assert [part["text"] for part in call("summary.summaryOf", nodes, links)] == [
         "3 nodes", "1 gone", "1 busy", "1 connection one-sided", "2 connections silent", "1 connection down",

@@ -10,11 +10,13 @@ from otp.polling import wait_until
 
 def test_the_demo_in_containers_passes_and_leaves_nothing_behind(image):
     done = subprocess.run(
-        [sys.executable, "-m", "erlmesh", "demo", "--docker", "--image", image], capture_output=True, text=True,
+        [sys.executable, "-m", "erlmesh", "demo", "--docker", "--map", "--image", image],
+        capture_output=True, text=True,
         check=False, env={"PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONPATH": str(ROOT / "src")}, timeout=180,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "The map is at http://127.0.0.1:" in done.stdout
     print("\n".join(line for line in done.stdout.splitlines() if "✓" in line or line.startswith("All")))
     listed = subprocess.run(
         ["docker", "ps", "--all", "--quiet", "--filter", "label=erlmesh.demo"],

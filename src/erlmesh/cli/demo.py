@@ -14,6 +14,7 @@ EXAMPLE = """\
 example:
   erlmesh demo
   erlmesh demo --docker
+  erlmesh demo --map
 
 Every node is a process of its own. The output is what its shell prints. If iex is installed, a real Elixir
 node takes part. The exit status is 0 if every step gave the expected result."""
@@ -27,11 +28,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="use containers, which are paused, killed, disconnected and joined by others",
     )
     parser.add_argument(
+        "--map",
+        action="store_true",
+        help="show the nodes in a browser too, and wait for Enter before each part; needs erlmesh[web]",
+    )
+    parser.add_argument(
         "--image", metavar="IMAGE", default=IMAGE, help=f"the image for --docker, else {IMAGE} (built if missing)"
     )
 
 
 def run(options: argparse.Namespace) -> int:
     if options.docker:
-        return run_in_containers(options.image)
-    return run_local(elixir=not options.without_elixir)
+        return run_in_containers(options.image, show_map=options.map)
+    return run_local(elixir=not options.without_elixir, show_map=options.map)

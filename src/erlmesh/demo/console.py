@@ -25,7 +25,14 @@ class Console:
 
     def __init__(self) -> None:
         self.checks_passed = 0
+        self.before_part: Callable[[], None] = lambda: None
+        """Called before each part of the demo."""
         self._use_colors = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+    def part(self, title: str) -> None:
+        """Start a part of the demo."""
+        self.before_part()
+        self.heading(title)
 
     def heading(self, title: str) -> None:
         _print(f"\n{self._colored('1', title)}")

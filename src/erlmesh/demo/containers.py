@@ -18,6 +18,7 @@ import erlmesh
 from erlmesh.demo.console import MEMBERS, PID, Console, has_members
 from erlmesh.demo.docker import IMAGE, ContainerShell, Engine
 from erlmesh.demo.local import raise_keyboard_interrupt
+from erlmesh.demo.map_page import open_page, wait_for_enter
 from erlmesh.demo.shells import DemoFailed, ShellProcess
 
 __all__ = ["run_in_containers"]
@@ -33,10 +34,10 @@ EXIT_DETECTION_LIMIT: Final = 1.0
 """Seconds within which the other nodes must see an exit. The connection or an exit signal reports it at once."""
 
 
-def run_in_containers(image: str = IMAGE) -> int:
+def run_in_containers(image: str = IMAGE, *, show_map: bool = False) -> int:
     """Run the demo. Returns the exit code: 0 if every check passed, 1 if one failed, 130 after Ctrl-C.
 
-    All containers and networks are removed at the end.
+    With ``show_map``, a map of the nodes runs beside it. All containers and networks are removed at the end.
     """
     started = time.monotonic()
     console = Console()
@@ -45,7 +46,7 @@ def run_in_containers(image: str = IMAGE) -> int:
         demo: _ContainerDemo | None = None
         try:
             demo = _ContainerDemo(console, Path(folder), image)
-            demo.run()
+            demo.run(show_map=show_map)
         except DemoFailed as failure:
             console.fail(str(failure))
             return 1
@@ -85,7 +86,7 @@ class _ContainerDemo:
             shell.close()
         self.engine.close()
 
-    def run(self) -> None:
+    def run(self, *, show_map: bool) -> None:
         if not self.engine.has_image(self.image):
             self.console.heading(f"Building {self.image}")
             _build_image(self.image)
@@ -97,6 +98,9 @@ class _ContainerDemo:
         for shell in self.node_shells:
             shell.wait_up()
         self._passed(f"three nodes are up {_elapsed(started)} docker run")
+        if show_map:
+            open_page(self.console, self.engine.start_map(self.image, [shell.name for shell in self.node_shells]))
+            self.console.before_part = lambda: wait_for_enter("\nPress Enter for the next part. ")
         self._connect_all()
         self._pause_node()
         self._kill_process()
@@ -105,6 +109,8 @@ class _ContainerDemo:
         self._open_remsh()
         self._add_nodes()
         self._stop_node()
+        if show_map:
+            wait_for_enter("Press Enter to end the demo and the map. ")
 
     # Shells and docker commands
 
@@ -158,7 +164,7 @@ class _ContainerDemo:
 
     def _connect_all(self) -> None:
         console, (socrates, plato, aristotle) = self.console, self._shells_of("socrates", "plato", "aristotle")
-        console.heading("The post's lines")
+        console.part("The post's lines")
         console.type(socrates, "Node.self", expect=f':"{socrates.name}"')
         for shell in (socrates, plato, aristotle):
             console.create_group(shell)
@@ -172,7 +178,7 @@ class _ContainerDemo:
 
     def _pause_node(self) -> None:
         console, plato = self.console, self.engine.container("plato")
-        console.heading(f"Pause plato for longer than the net_ticktime of the nodes ({NET_TICKTIME:g} s)")
+        console.part(f"Pause plato for longer than the net_ticktime of the nodes ({NET_TICKTIME:g} s)")
         started = self._run_docker("pause", plato)
         self._check_member_count(2, started, "plato is silent", "socrates", "aristotle")
         started = self._run_docker("unpause", plato)
@@ -182,7 +188,7 @@ class _ContainerDemo:
 
     def _kill_process(self) -> None:
         console, (socrates, aristotle) = self.console, self._shells_of("socrates", "aristotle")
-        console.heading("Kill a process from another node")
+        console.part("Kill a process from another node")
         console.type(
             socrates,
             "[victim] = [pid for pid in pg2.get_members(Atom('group')) if pid.node.name.startswith('aristotle')]",
@@ -196,7 +202,7 @@ class _ContainerDemo:
 
     def _kill_container(self) -> None:
         console = self.console
-        console.heading("Kill the container of socrates, and start it again")
+        console.part("Kill the container of socrates, and start it again")
         started = self._run_docker("kill", self.engine.container("socrates"))
         self._check_member_count(
             2, started, "socrates is gone", "plato", "aristotle", within=EXIT_DETECTION_LIMIT + 1.0
@@ -219,7 +225,7 @@ class _ContainerDemo:
 
     def _partition_node(self) -> None:
         console, network, aristotle = self.console, self.engine.network, self.engine.container("aristotle")
-        console.heading("Disconnect aristotle from the network, and connect it again")
+        console.part("Disconnect aristotle from the network, and connect it again")
         started = self._run_docker("network", "disconnect", network, aristotle)
         self._check_member_count(2, started, "aristotle cannot be reached", "socrates", "plato")
         self._check_member_count(1, started, "aristotle cannot reach the others", "aristotle")
@@ -229,7 +235,7 @@ class _ContainerDemo:
 
     def _open_remsh(self) -> None:
         console, plato = self.console, self._node_shells["plato"]
-        console.heading("A second shell in plato's container, on the same node")
+        console.part("A second shell in plato's container, on the same node")
         console.comment("docker exec -i plato erlmesh shell --remsh")
         remsh = ContainerShell(plato.name, self.engine.remsh_command("plato"))
         self._shells.append(remsh)
@@ -242,7 +248,7 @@ class _ContainerDemo:
 
     def _add_nodes(self) -> None:
         console = self.console
-        console.heading("Add two nodes")
+        console.part("Add two nodes")
         started = time.monotonic()
         added = [self._start(name, number) for number, name in ((4, "diogenes"), (5, "hypatia"))]
         for shell in added:
@@ -256,7 +262,7 @@ class _ContainerDemo:
 
     def _stop_node(self) -> None:
         console, name = self.console, self.engine.container("hypatia")
-        console.heading("Stop hypatia gracefully")
+        console.part("Stop hypatia gracefully")
         started = self._run_docker("stop", name)
         took = time.monotonic() - started
         code = self.engine.run("inspect", "--format", "{{.State.ExitCode}}", name)

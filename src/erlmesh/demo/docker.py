@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from erlmesh.demo.map_page import find_address
 from erlmesh.demo.shells import SENTINEL, DemoFailed, ShellProcess
 
 __all__ = ["IMAGE", "ContainerShell", "Engine"]
@@ -18,6 +21,9 @@ COMMAND_TIMEOUT: Final = 60.0
 """Seconds that a docker command may take."""
 CLEANUP_TIMEOUT: Final = 20.0
 """Seconds for the cleanup. After that, remaining containers and networks stay."""
+MAP_PORT: Final = 4380
+MAP_NUMBER: Final = 100
+"""The number of the map's container. Docker would give it an address of a node that starts later."""
 _SUBNETS: Final = tuple(f"172.31.{third}" for third in range(240, 256))
 _COOKIE: Final = "/run/secrets/cookie"
 
@@ -92,6 +98,27 @@ class Engine:
             "--env", "ERLMESH_ALLOW_REMSH=on",
             *options, image, "shell",
         ]  # fmt: skip
+
+    def start_map(self, image: str, addresses: Sequence[str]) -> str:
+        """Start ``erlmesh map`` of the nodes ``addresses`` in a container. Returns the address of its page.
+
+        The network of the demo has no route to the outside. So the container is in the engine's own network too, and
+        its port is published on 127.0.0.1.
+        """
+        name = self.container("map")
+        self.run(
+            "create", "--name", name, "--hostname", "map", "--label", self._label,
+            "--publish", f"127.0.0.1::{MAP_PORT}", "--volume", f"{self._cookie_file}:{_COOKIE}:ro",
+            "--env", f"ERLMESH_COOKIE_FILE={_COOKIE}", image, "map", "--listen", f"0.0.0.0:{MAP_PORT}", *addresses,
+        )  # fmt: skip
+        self.run("network", "connect", "--ip", self.address(MAP_NUMBER), self.network, name)
+        self.run("start", name)
+        printed = find_address(
+            lambda: self.run("logs", name),
+            lambda: self.run("inspect", "--format", "{{.State.Running}}", name) == "true",
+        )
+        published = self.run("port", name, str(MAP_PORT)).partition("\n")[0]
+        return re.sub(r"//[^/]+/", f"//{published}/", printed)
 
     def restart_command(self, name: str) -> list[str]:
         """Return the command that starts the container of ``name`` again."""

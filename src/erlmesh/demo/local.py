@@ -17,23 +17,27 @@ from types import FrameType
 from typing import Final
 
 from erlmesh.demo.console import MEMBERS, PID, Console, has_members
+from erlmesh.demo.map_page import LocalMap, open_page, wait_for_enter
 from erlmesh.demo.shells import DemoFailed, PythonShell, ShellProcess, iex
 
-__all__ = ["raise_keyboard_interrupt", "run"]
+__all__ = ["HOST", "free_port", "raise_keyboard_interrupt", "run"]
 
 HOST: Final = "127.0.0.1"
 WORKERS: Final = ":pg.get_members(:workers)"
 
 
-def run(*, elixir: bool = True) -> int:
-    """Run the demo. Returns the exit code: 0 if every check passed, 1 if one failed, 130 after Ctrl-C."""
+def run(*, elixir: bool = True, show_map: bool = False) -> int:
+    """Run the demo. Returns the exit code: 0 if every check passed, 1 if one failed, 130 after Ctrl-C.
+
+    With ``show_map``, a map of the nodes runs beside it.
+    """
     started = time.monotonic()
     console = Console()
     previous_handler = signal.signal(signal.SIGTERM, raise_keyboard_interrupt)
     with tempfile.TemporaryDirectory(prefix="erlmesh-demo-") as folder:
         demo = _LocalDemo(console, Path(folder))
         try:
-            demo.run(elixir=elixir)
+            demo.run(elixir=elixir, show_map=show_map)
         except DemoFailed as failure:
             console.fail(str(failure))
             return 1
@@ -55,20 +59,26 @@ class _LocalDemo:
     def __init__(self, console: Console, folder: Path) -> None:
         self.console = console
         self._shells: list[ShellProcess] = []
-        self._port = _free_port()
+        self._map: LocalMap | None = None
+        self._port = free_port()
         self._cookie = secrets.token_hex(10)
         self._cookie_file = folder / "cookie"
+        self._map_log = folder / "map.log"
         self._cookie_file.touch(mode=0o600)
         self._cookie_file.write_text(self._cookie)
 
     def close(self) -> None:
+        if self._map is not None:
+            self._map.close()
         for shell in self._shells:
             shell.close()
 
-    def run(self, *, elixir: bool) -> None:
+    def run(self, *, elixir: bool, show_map: bool) -> None:
         shells: list[ShellProcess] = [self._start(name) for name in ("socrates", "plato", "aristotle")]
         for shell in shells:
             shell.wait_up()
+        if show_map:
+            self._show_map([shell.name for shell in shells])
         socrates, plato, aristotle = shells
         self._isolated_nodes(socrates, plato)
         self._connect_two_nodes(socrates, plato)
@@ -78,6 +88,13 @@ class _LocalDemo:
         self._pg_groups(socrates, plato, aristotle)
         if elixir:
             self._elixir_node(socrates, plato, aristotle)
+        if show_map:
+            wait_for_enter("Press Enter to end the demo and the map. ")
+
+    def _show_map(self, names: list[str]) -> None:
+        self._map = LocalMap(names, self._cookie_file, self._port, self._map_log)
+        open_page(self.console, self._map.url)
+        self.console.before_part = lambda: wait_for_enter("\nPress Enter for the next part. ")
 
     def _start(self, name: str) -> PythonShell:
         shell = PythonShell(f"{name}@{HOST}", self._cookie_file, self._port)
@@ -88,7 +105,7 @@ class _LocalDemo:
 
     def _isolated_nodes(self, socrates: ShellProcess, plato: ShellProcess) -> None:
         console = self.console
-        console.heading("Two nodes, each in its own process, not connected yet")
+        console.part("Two nodes, each in its own process, not connected yet")
         console.type(socrates, "Node.self", expect=f':"socrates@{HOST}"')
         answer = console.type(socrates, f'Node.ping(:"xenophon@{HOST}")', expect=":pang")
         console.check("knows no node" in answer, "a ping of a missing node returns :pang, and the shell prints why")
@@ -101,7 +118,7 @@ class _LocalDemo:
 
     def _connect_two_nodes(self, socrates: ShellProcess, plato: ShellProcess) -> None:
         console = self.console
-        console.heading("One ping connects the two nodes and merges their groups")
+        console.part("One ping connects the two nodes and merges their groups")
         console.type(socrates, f'Node.ping(:"plato@{HOST}")', expect=":pong")
         for shell in (socrates, plato):
             console.type_until(shell, MEMBERS, has_members(2), "two members")
@@ -112,7 +129,7 @@ class _LocalDemo:
 
     def _connect_third_node(self, socrates: ShellProcess, plato: ShellProcess, aristotle: ShellProcess) -> None:
         console = self.console
-        console.heading("A third node pings only plato, and is connected to socrates too")
+        console.part("A third node pings only plato, and is connected to socrates too")
         console.create_group(aristotle)
         console.type(aristotle, f'Node.ping(:"plato@{HOST}")', expect=":pong")
         for shell in (aristotle, socrates, plato):
@@ -127,7 +144,7 @@ class _LocalDemo:
 
     def _kill_node(self, socrates: ShellProcess, plato: ShellProcess, aristotle: ShellProcess) -> None:
         console = self.console
-        console.heading("Kill socrates with kill -9")
+        console.part("Kill socrates with kill -9")
         started = time.monotonic()
         socrates.kill()
         console.type_until(plato, MEMBERS, has_members(2), "two members")
@@ -139,7 +156,7 @@ class _LocalDemo:
 
     def _restart_node(self, plato: ShellProcess, aristotle: ShellProcess) -> ShellProcess:
         console = self.console
-        console.heading("Restart socrates")
+        console.part("Restart socrates")
         socrates = self._start("socrates")
         socrates.wait_up()
         console.type(socrates, MEMBERS, expect=r"\{:error, \{:no_such_group, :group\}\}")
@@ -152,7 +169,7 @@ class _LocalDemo:
 
     def _pg_groups(self, socrates: ShellProcess, plato: ShellProcess, aristotle: ShellProcess) -> None:
         console = self.console
-        console.heading("The same with pg, the current groups of OTP: no create, and no call waits")
+        console.part("The same with pg, the current groups of OTP: no create, and no call waits")
         for shell in (socrates, plato, aristotle):
             console.type(shell, ":pg.join(:workers, self)", expect=":ok")
         console.type_until(socrates, WORKERS, has_members(3), "three members")
@@ -167,7 +184,7 @@ class _LocalDemo:
         if program is None:
             console.heading("Elixir is not installed: the part with iex is skipped")
             return
-        console.heading("A real Elixir node joins")
+        console.part("A real Elixir node joins")
         diotima = iex(program, f"diotima@{HOST}", self._cookie, self._port)
         self._shells.append(diotima)
         diotima.wait_up()
@@ -217,6 +234,7 @@ def _split_answers(answers: set[str]) -> list[list[str]]:
     return [answer.strip("'").split() for answer in answers]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
     with socket.create_server((HOST, 0)) as probe:
         return int(probe.getsockname()[1])

@@ -33,7 +33,7 @@ export class MeshView {
 
   render({ nodes, links, selected }) {
     const sizes = sizesFor(nodes.length);
-    const at = new Map(places(nodes.length).map((place, index) => [nodes[index].name, place]));
+    const at = new Map(places(nodes.length).map((place, index) => [nodes[index].name, { ...place, isGone: nodes[index].state === "gone" }]));
     setAttributes(this.svg, { "font-size": sizes.font, "data-density": nodes.length > 14 ? "high" : "low" });
     const faultsLast = [...links].sort((one, other) => Number(one.state !== "up") - Number(other.state !== "up")); // so they are on top
     keyed(this.links, faultsLast, (link) => link.key, newLink, (group, link) => updateLink(group, link, at, sizes, selected));
@@ -73,8 +73,8 @@ function updateLink(group, link, at, sizes, selected) {
   setAttributes(first, { ...coordinates(ends.from, ends.middle), "data-side": link.a, "data-view": shownState(link, 0), "stroke-width": widthFor(flows[0], sizes.line) });
   setAttributes(second, { ...coordinates(ends.to, ends.middle), "data-side": link.b, "data-view": shownState(link, 1), "stroke-width": widthFor(flows[1], sizes.line) });
   const isSelected = selected?.link === link.key;
-  const text = sizes.linkLabels || isSelected ? linkText(link, flows) : "";
-  setText(label, text);
+  const hasGoneEnd = at.get(link.a).isGone || at.get(link.b).isGone; // the node says it, once
+  setText(label, isSelected || (sizes.linkLabels && !hasGoneEnd) ? linkText(link, flows) : "");
   setAttributes(label, { x: ends.label.x, y: ends.label.y, dy: "0.35em" });
 }
 

@@ -1,8 +1,13 @@
 // The state of the cluster in one line. Pure functions.
 import { counted } from "./text.js";
 
-/** What is said at the top: parts with a tone, from the number of nodes to what is wrong. */
-export function summaryOf(nodes, links) {
+/**
+ * What is said at the top: parts with a tone, from the number of nodes to what is wrong. The connections of a node that is gone
+ * do not count: that it is gone says it.
+ */
+export function summaryOf(nodes, allLinks) {
+  const gone = new Set(nodes.filter((node) => node.state === "gone").map((node) => node.name));
+  const links = allLinks.filter((link) => !gone.has(link.a) && !gone.has(link.b));
   const of = (list, state) => list.filter((item) => item.state === state).length;
   const parts = [{ text: counted(nodes.length - of(nodes, "gone"), "node"), tone: "plain" }];
   const add = (amount, text, tone) => amount > 0 && parts.push({ text, tone });
