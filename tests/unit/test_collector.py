@@ -3,10 +3,15 @@
 import asyncio
 import json
 
+import pytest
+
 from erlmesh import Atom
+from erlmesh.core.cluster_view.texts import pid_text
+from erlmesh.errors import RemoteError
 from erlmesh.services.viewing.collector import Collector
 from erlmesh.testing.cluster import Cluster
 from erlmesh.testing.loop import run
+from erlmesh.web.control import Control
 
 A, B, C = "a@10.0.0.1", "b@10.0.0.2", "c@10.0.0.3"
 
@@ -174,3 +179,138 @@ def test_a_hidden_observer_finds_all_nodes_and_is_on_no_report():
             collector.close()
 
     run(main)
+
+
+# What a node tells, and to whom
+
+
+@three_nodes
+async def test_the_observers_of_a_node_are_limited(cluster, a, b, collector):
+    pids = [b.spawn(idle) for _ in range(5)]
+    answers = []
+    for pid in pids:
+        try:
+            answers.append(await b.rpc(A, "erlmesh", "subscribe_view", [pid]))
+        except RemoteError as error:
+            answers.append(error.reason[0])
+
+    assert len({*answers[:4]}) == 1
+    assert answers[4] is Atom("overloaded")
+
+
+@three_nodes
+async def test_what_is_no_pid_cannot_observe(cluster, a, b, collector):
+    with pytest.raises(RemoteError):
+        await b.rpc(A, "erlmesh", "subscribe_view", [Atom("me")])
+
+
+@three_nodes
+async def test_a_killed_server_of_views_starts_again(cluster, a, b, collector):
+    first = a._services._view_server._process.pid
+    b.exit(first, Atom("kill"))
+    await cluster.wait_until(lambda: a._services._view_server not in (None, first))
+    a.pg.join("greeters", a.spawn(idle))
+
+    await cluster.wait_until(lambda: told(collector, "joined"))
+
+
+@three_nodes
+async def test_a_burst_of_changes_is_few_views(cluster, a, b, collector):
+    arrived = []
+    collector.add_listener(lambda updates: arrived.append(A) if updates.reports.get(A) else None)
+    pid = a.spawn(idle)
+    for number in range(300):
+        a.pg.join(number, pid)
+        await cluster.sleep(0.01)
+    await cluster.sleep(1)
+
+    assert len(collector.cluster.reports()[A]["groups"]) == 300
+    assert len(arrived) <= 32
+
+
+@three_nodes
+async def test_a_node_with_very_many_groups_tells_some_and_their_number(cluster, a, b, collector):
+    pid = a.spawn(idle)
+    for number in range(3000):
+        a.pg.join((b"room", number), pid)
+    await cluster.sleep(5)
+
+    report = collector.cluster.reports()[A]
+    assert (len(report["groups"]), report["more_groups"]) == (500, 2500)
+    assert a._services._view_server is not None
+
+
+@three_nodes
+async def test_an_observer_that_does_not_read_gets_everything_later(cluster, a, b, collector):
+    server, peer = a._services._view_server, a.internals.state.peers[Atom(C)]
+    before = collector.cluster.reports()[A]["time"]
+    a.pg.join("greeters", a.spawn(idle))
+    peer.busy = True
+    with a.machine:
+        server._tell()  # at once, so that the connection stays full
+    assert all(each.needs_all for each in server._observers.values())
+    assert collector.cluster.reports()[A]["time"] == before
+
+    peer.busy = False
+    await cluster.wait_until(lambda: told(collector, "joined"))
+
+
+# What other programs get
+
+
+@three_nodes
+async def test_updates_are_iterated(cluster, a, b, collector):
+    seen = []
+
+    async def watch():
+        async for updates in collector.updates():
+            seen.append(updates)
+            if updates.events:
+                return
+
+    task = asyncio.ensure_future(watch())
+    await cluster.sleep(0)
+    a.pg.join("greeters", a.spawn(idle))
+    await cluster.wait_until(task.done)
+
+    assert [event["kind"] for event in seen[-1].events] == ["joined"]
+    assert not collector._listeners
+
+
+# Buttons
+
+
+@three_nodes
+async def test_a_button_ends_a_process_and_says_so(cluster, a, b, collector):
+    control = Control(collector._runtime, collector)
+    pid = a.spawn(idle)
+    body = {"node": A, "pid": pid_text(pid)}
+    done, text = await control.run("end", body, "127.0.0.1")
+    await cluster.sleep(0.1)
+
+    assert done
+    assert not a.internals.is_alive(pid)
+    assert told(collector, "control") == [text]
+
+
+@three_nodes
+async def test_buttons_ping_and_disconnect(cluster, a, b, collector):
+    control = Control(collector._runtime, collector)
+    assert await control.run("ping", {"node": A}, "") == (True, f"{A} answers.")
+    done, text = await control.run("disconnect", {"node": A, "peer": B}, "")
+    assert not done
+    assert "Python nodes cannot be asked" in text
+    done, _ = await control.run("disconnect", {"node": A, "peer": C}, "")
+    assert done
+    await cluster.sleep(0.5)
+
+    assert collector.cluster.reports()[C]["links"][A]["state"] == "down"
+
+
+@three_nodes
+async def test_a_button_for_nothing_of_the_map_is_refused(cluster, a, b, collector):
+    control = Control(collector._runtime, collector)
+    for body in ({}, {"node": 7}, {"node": "nobody@h"}, {"node": A, "pid": "<0.x.0>"}, {"node": A}):
+        done, text = await control.run("end", body, "")
+        assert not done
+        assert text.endswith(".")
