@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from erlmesh import Atom, Pid
 from erlmesh.core.cluster_view.checked import checked_view
-from erlmesh.core.cluster_view.cluster import FORGET_AFTER, MAX_EVENTS_OF_A_VIEW, QUIET_AFTER, ClusterView
+from erlmesh.core.cluster_view.cluster import FORGET_AFTER, MAX_EVENTS_OF_A_VIEW, ClusterView
 from erlmesh.core.cluster_view.history import History
 from erlmesh.core.cluster_view.link_memory import LOST_FOR
+from erlmesh.core.cluster_view.pace import view_interval
 from erlmesh.core.cluster_view.shapes import MAX_GROUPS, MAX_MEMBERS_IN_ALL, MAX_NODES
 from erlmesh.core.cluster_view.shards import ShardTable
 from erlmesh.core.cluster_view.texts import parse_pid, pid_text, term_text
@@ -195,12 +196,23 @@ def test_a_node_that_only_others_see_is_there_without_a_view(cluster):
 
 
 def test_a_connected_node_without_news_is_silent_once(cluster):
-    cluster.put_view(B, view({A: link()}), "push", QUIET_AFTER)
+    cluster.put_view(B, view({A: link()}), "push", 6)
     for _ in range(3):
-        cluster.tick(QUIET_AFTER + 1)
-    cluster.put_view(A, view({B: link()}), "push", QUIET_AFTER + 2)
+        cluster.tick(7)
+    cluster.put_view(A, view({B: link()}), "push", 8)
 
     assert events(cluster) == [("silent", f"{A} has told nothing for 7 s."), ("heard", f"{A} answers again.")]
+
+
+def test_the_nodes_of_a_large_mesh_tell_views_less_often():
+    assert [view_interval(links) for links in (0, 9, 60, 300)] == [2, 2, 2, 10]
+    large = ClusterView(OBSERVER, is_member=False)
+    large.node_up(A, 0)
+    large.put_view(A, view({f"n{number}@h": link() for number in range(300)}), "push", 0)
+    large.tick(29)
+    assert events(large) == []
+    large.tick(31)
+    assert [kind for kind, _ in events(large)] == ["silent"]
 
 
 def test_a_held_event_loop_is_an_event_and_its_next_view_the_end(cluster):

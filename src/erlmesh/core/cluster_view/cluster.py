@@ -15,14 +15,15 @@ from typing import Any, Final
 from erlmesh.core.cluster_view.changes import Change, changes
 from erlmesh.core.cluster_view.history import History
 from erlmesh.core.cluster_view.link_memory import LinkMemory
+from erlmesh.core.cluster_view.pace import view_interval
 from erlmesh.core.cluster_view.shapes import MAX_NODES, Event, NodeView, Report
 from erlmesh.records import field, record
 
-__all__ = ["FORGET_AFTER", "QUIET_AFTER", "SCHEMA", "ClusterView", "Updates"]
+__all__ = ["FORGET_AFTER", "QUIET_VIEWS", "SCHEMA", "ClusterView", "Updates"]
 
 SCHEMA: Final = 1
-QUIET_AFTER: Final = 6.0
-"""Seconds without a view after which a connected node is said to be silent. It tells one every two seconds."""
+QUIET_VIEWS: Final = 3
+"""How many views of a connected node must be missing until it is said to be silent."""
 FORGET_AFTER: Final = 600.0
 """Seconds after which a node that nobody sees any more is forgotten."""
 MAX_EVENTS_OF_A_VIEW: Final = 60
@@ -194,10 +195,11 @@ class ClusterView:
                 del self._nodes[name]
                 self._updates.reports.pop(name, None)
                 self._updates.gone.append(name)
-            elif node.is_connected and not node.is_quiet and node.views and now - node.report["time"] > QUIET_AFTER:
-                node.is_quiet = True
+            elif node.is_connected and not node.is_quiet and node.views:
                 age = now - node.report["time"]
-                self._event(now, self.observer, "silent", name, f"{name} has told nothing for {age:.0f} s.")
+                if age > QUIET_VIEWS * view_interval(len(node.report["links"])):
+                    node.is_quiet = True
+                    self._event(now, self.observer, "silent", name, f"{name} has told nothing for {age:.0f} s.")
         self._told = {key: at for key, at in self._told.items() if now - at < SAME_CHANGE}
         self._held = {key: each for key, each in self._held.items() if now - each[0] < SAME_CHANGE}
 

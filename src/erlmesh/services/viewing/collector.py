@@ -1,8 +1,8 @@
 """Collects the views of all nodes of a cluster, for tools that show it. ::
 
-    async with Collector(node.internals, subscribe_local) as collector:
+    async with Collector(node.internals, node.pg, None) as collector:    # of a hidden node
         async for updates in collector.updates():
-            ...                                    # collector.cluster.reports() is what is known
+            ...                                                           # collector.cluster.reports()
 
 A Python node tells its view by itself; a BEAM is asked every two seconds, and at once when this node hears of a change.
 Each node is followed by a process of its own, so one that does not answer holds up none of the others.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from erlmesh.core.cluster_view.pace import view_interval
 from erlmesh.core.cluster_view.shapes import NodeView
 from erlmesh.core.exit_reasons import KILL
 from erlmesh.errors import CallError
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Follower"]
 
-POLL_INTERVAL: Final = 2.0
 GROUPS_EVERY: Final = 5
 """Each fifth look asks for groups and names, too. A change that this node hears of is asked for at once."""
 SOON: Final = 0.1
 """Seconds between two looks that changes cause."""
+AGAIN: Final = 0.5
+"""Seconds after the end of a process that told views. Somebody may end it again and again."""
 RETRY: Final = 5.0
 """Seconds after a look that has failed."""
 
@@ -79,11 +81,14 @@ class Follower:
             with suppress(CallError):
                 if self._local is not None:
                     await self._subscribe_until_end(self._local(self._process.pid))
-                elif await self._tells_views():
-                    self.is_subscribed = True
+                    await self._pause(AGAIN)
+                    continue
+                if await self._tells_views():
+                    self.is_subscribed = True  # the first view may come before the answer
                     await self._subscribe_until_end(await self._subscribe())
-                else:
-                    await self._poll_forever()
+                    await self._pause(AGAIN)
+                    continue
+                await self._poll_forever()
             await self._pause(RETRY)
 
     async def _tells_views(self) -> bool:
@@ -123,7 +128,7 @@ class Follower:
             self._polled(self._name, view)
             await asyncio.sleep(SOON)
             with suppress(TimeoutError):
-                async with asyncio.timeout(POLL_INTERVAL - SOON):
+                async with asyncio.timeout(view_interval(len(view["links"])) - SOON):
                     await self._wake.wait()
 
     async def _pause(self, seconds: float) -> None:

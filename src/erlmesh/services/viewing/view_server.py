@@ -4,7 +4,7 @@
 
     observer                                   node
     erlmesh:subscribe_view(Pid)  ───────────▶  starts the process, which monitors Pid; returns its pid
-                                 ◀───────────  {erlmesh_view, Node, Json}    at once, every two seconds, after changes
+                                 ◀───────────  {erlmesh_view, Node, Json}    at once, each two seconds, after changes
                                  ◀───────────  {erlmesh_view_busy, Node, Milliseconds, Line, HoldsGil}
     the end of Pid, or of its link ─────────▶  without observers, the process ends
 
@@ -22,6 +22,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from erlmesh.core.cluster_view.pace import VIEW_INTERVAL, view_interval
 from erlmesh.core.cluster_view.shapes import Left
 from erlmesh.core.cluster_view.texts import pid_text, plain_text, term_text
 from erlmesh.errors import ErlangError
@@ -35,7 +36,7 @@ from erlmesh.terms import Atom, Pid, Ref, Term
 if TYPE_CHECKING:
     from erlmesh.services.viewing.node_view import NodeViewer
 
-__all__ = ["BUSY", "VIEW", "VIEW_INTERVAL", "ViewServer"]
+__all__ = ["BUSY", "VIEW", "ViewServer"]
 
 log = event_log("erlmesh")
 
@@ -43,8 +44,6 @@ VIEW: Final = Atom("erlmesh_view")
 BUSY: Final = Atom("erlmesh_view_busy")
 TICK: Final = Atom("tick")
 FLUSH: Final = Atom("flush")
-VIEW_INTERVAL: Final = 2.0
-"""Seconds between two views without a change: for silence, bytes and counts."""
 COLLECT: Final = 0.05
 """Seconds for which changes are collected before a view tells them."""
 MIN_INTERVAL: Final = 0.1
@@ -120,7 +119,8 @@ class ViewServer:
             case Atom("tick"):
                 self._follow_scopes()
                 self._process.send_after(VIEW_INTERVAL, TICK)
-                if self._runtime.now() - self._last_view >= VIEW_INTERVAL - COLLECT:
+                interval = view_interval(len(self._runtime.state.peers))
+                if self._runtime.now() - self._last_view >= interval - COLLECT:
                     self._change()
             case (Atom("nodeup"), Atom() as node):
                 self._down.pop(plain_text(node.name), None)
