@@ -53,7 +53,7 @@ def test_a_test_handles_every_block():
     checks |= {"companion", "companion-error"}  # test_companion.py
     checks |= {"from-howto"}  # below
     checks |= {"phoenix-live-view", "phoenix-worker", "phoenix-guest"}  # test_phoenix.py
-    checks |= {"same-worker-python", "same-worker-elixir"}  # test_sharding.py
+    checks |= {"same-worker-python", "same-worker-elixir", "singleton", "consumer-group"}  # test_sharding.py
     checks |= {"delivery-python", "delivery-elixir"}  # test_delivery.py
     checks |= {f"synchronous-{name}" for name in ("script", "django", "flask", "celery")}  # test_synchronous.py
 

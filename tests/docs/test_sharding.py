@@ -68,3 +68,49 @@ def test_a_conversation_stays_with_its_worker_until_that_ends(cluster, program):
         moved = first[each][0] == b"two@127.0.0.1"
         assert turns == (1 if moved else 3)
         assert (name != first[each][0]) == moved
+
+
+def lines_of(process, text):
+    return [line for line in list(process.log) if text in line]
+
+
+def wait_for_candidates(cluster, name, count):
+    """Wait until ``count`` programs take part in the shards of ``name``."""
+    watcher = cluster.pynode("watcher")
+    wait_until(lambda: watcher.ping("plato@127.0.0.1"), 60)
+    wait_until(lambda: watcher.eval("len(node.pg.get_members((b'erlmesh_shards', name)))", name=name) == count, 60)
+
+
+def test_one_node_runs_the_job_and_another_one_takes_over(cluster, program):
+    programs = {"plato": program("singleton", "plato")}
+    for name in ("socrates", "aristotle"):
+        programs[name] = program("singleton", name, "plato@127.0.0.1")
+    wait_for_candidates(cluster, b"scheduler", 3)
+
+    def runner():
+        """The only one that runs the job, when it has done some steps."""
+        before = {name: len(lines_of(each, "runs the job")) for name, each in programs.items()}
+
+        def steps(name):
+            return len(lines_of(programs[name], "runs the job")) - before[name]
+
+        wait_until(lambda: max(map(steps, programs)) > 3, 60)
+        (name,) = [name for name in programs if steps(name)]
+        return name
+
+    first = runner()
+    programs.pop(first).kill()
+    assert runner() in programs
+
+
+def test_consumers_divide_the_shards_and_the_rest_takes_over(cluster, program):
+    plato = program("consumer-group", "plato")
+    wait_until(lambda: len(lines_of(plato, "plato takes")) == 64, 60)
+    socrates = program("consumer-group", "socrates", "plato@127.0.0.1")
+    wait_for_candidates(cluster, b"feeds", 2)
+
+    wait_until(lambda: len(lines_of(socrates, "socrates takes")) > 16)
+
+    socrates.kill()
+    wait_until(lambda: len(lines_of(plato, "plato takes")) - len(lines_of(plato, "plato ends")) == 64)
+    assert len(lines_of(plato, "plato takes")) < 64 + 48
