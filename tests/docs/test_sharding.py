@@ -74,18 +74,23 @@ def lines_of(process, text):
     return [line for line in list(process.log) if text in line]
 
 
-def wait_for_candidates(cluster, name, count):
+@pytest.fixture
+def watcher(cluster):
+    """A node that sees the groups. It is started before the programs, and the EPMD with it."""
+    return cluster.pynode("watcher")
+
+
+def wait_for_candidates(watcher, name, count):
     """Wait until ``count`` programs take part in the shards of ``name``."""
-    watcher = cluster.pynode("watcher")
     wait_until(lambda: watcher.ping("plato@127.0.0.1"), 60)
     wait_until(lambda: watcher.eval("len(node.pg.get_members((b'erlmesh_shards', name)))", name=name) == count, 60)
 
 
-def test_one_node_runs_the_job_and_another_one_takes_over(cluster, program):
+def test_one_node_runs_the_job_and_another_one_takes_over(watcher, program):
     programs = {"plato": program("singleton", "plato")}
     for name in ("socrates", "aristotle"):
         programs[name] = program("singleton", name, "plato@127.0.0.1")
-    wait_for_candidates(cluster, b"scheduler", 3)
+    wait_for_candidates(watcher, b"scheduler", 3)
 
     def runner():
         """The only one that runs the job, when it has done some steps."""
@@ -103,11 +108,11 @@ def test_one_node_runs_the_job_and_another_one_takes_over(cluster, program):
     assert runner() in programs
 
 
-def test_consumers_divide_the_shards_and_the_rest_takes_over(cluster, program):
+def test_consumers_divide_the_shards_and_the_rest_takes_over(watcher, program):
     plato = program("consumer-group", "plato")
     wait_until(lambda: len(lines_of(plato, "plato takes")) == 64, 60)
     socrates = program("consumer-group", "socrates", "plato@127.0.0.1")
-    wait_for_candidates(cluster, b"feeds", 2)
+    wait_for_candidates(watcher, b"feeds", 2)
 
     wait_until(lambda: len(lines_of(socrates, "socrates takes")) > 16)
 
