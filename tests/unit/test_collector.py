@@ -255,6 +255,21 @@ async def test_an_observer_that_does_not_read_gets_everything_later(cluster, a, 
     await cluster.wait_until(lambda: told(collector, "joined"))
 
 
+@three_nodes
+async def test_a_tool_that_comes_and_goes_is_forgotten_soon(cluster, a, b, collector):
+    before = len(collector.cluster.history.events())
+    (tool,) = await cluster.start("tool", hidden=True)
+    await cluster.run_on(tool, lambda: tool.ping(A))
+    await cluster.wait_until(lambda: tool.name in collector.cluster.reports()[A]["links"])
+    assert collector.cluster.reports()[A]["links"][tool.name]["hidden"]
+    await cluster.stop(tool)
+    await cluster.sleep(10)
+
+    assert tool.name not in collector.cluster.reports()[A]["links"]
+    assert tool.name not in collector.cluster.reports()
+    assert len(collector.cluster.history.events()) == before
+
+
 # What other programs get
 
 

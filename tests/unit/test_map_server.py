@@ -1,13 +1,17 @@
 """Which requests the page answers, and what a viewer gets. A real server and a real client on loopback."""
 
 import asyncio
+import contextlib
 import functools
 import json
 import logging
+import socket
 
 import aiohttp
+import pytest
 
 from erlmesh.core.cluster_view.cluster import Updates
+from erlmesh.web import server as server_module
 from erlmesh.web.addresses import host_of_header, is_loopback_name
 from erlmesh.web.guard import Guard
 from erlmesh.web.server import MAX_CONNECTIONS, MAX_VIEWERS, MapServer, _Refuse
@@ -258,6 +262,68 @@ async def test_a_connection_beyond_the_limit_is_closed(server, source, ask):
     table.clear()
 
     assert isinstance(refused, _Refuse)
+
+
+@pytest.fixture
+def short_times(monkeypatch):
+    """A viewer that does not read, and a connection without a request, are dropped after a moment."""
+    monkeypatch.setattr(server_module, "STALL", 0.2)
+    monkeypatch.setattr(server_module, "IDLE_TIMEOUT", 0.2)
+
+
+@pytest.mark.usefixtures("short_times")
+@served()
+async def test_a_connection_without_a_request_is_closed(server, source, ask):
+    for first in (b"", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: "):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(first)
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+        writer.close()
+
+
+@pytest.mark.usefixtures("short_times")
+@served(control=True)
+async def test_a_body_that_does_not_come_is_not_waited_for(server, source, ask):
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    head = f"Host: 127.0.0.1\r\nX-CSRF-Token: {CSRF}\r\nContent-Type: application/json\r\nContent-Length: 100"
+    writer.write(f"POST /control/ping HTTP/1.1\r\n{head}\r\n\r\n{{".encode())
+    async with asyncio.timeout(10):
+        assert b" 400 " in await reader.readline()
+    writer.close()
+    assert source.control.used == []
+
+
+@pytest.mark.usefixtures("short_times")
+@served()
+async def test_a_viewer_that_does_not_read_is_dropped_and_delays_no_other(server, source, ask):
+    source.reports["plato@h"]["groups"] = ["x" * 1000] * 20_000
+    stalled = socket.socket()
+    stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    stalled.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(stalled, ("127.0.0.1", server.port))
+    stalled.send(b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    async with asyncio.timeout(20):
+        while not source.viewers or source.viewers[0]._needs_snapshot:
+            await asyncio.sleep(0.01)
+        source.reports["plato@h"]["groups"] = []
+        async with source.session.get("/events") as answer:
+            assert (await read_event(answer))[0] == "snapshot"
+            while len(source.viewers) > 1:
+                await read_event(answer)
+    stalled.close()
+
+
+@served()
+async def test_a_server_that_ends_does_not_wait_for_viewers(server, source, ask):
+    async with source.session.get("/events") as answer:
+        await read_event(answer)
+        async with asyncio.timeout(5):
+            await server.close()
+            with contextlib.suppress(aiohttp.ClientError):
+                await answer.content.read()
+    assert source.viewers == []
 
 
 # Addresses

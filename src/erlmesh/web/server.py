@@ -35,6 +35,8 @@ log = event_log("erlmesh.map")
 MAX_VIEWERS: Final = 32
 MAX_CONNECTIONS: Final = 128
 MAX_BODY: Final = 4096
+IDLE_TIMEOUT: Final = 15.0
+"""Seconds in which a connection must have a request, and a request its body."""
 FLUSH_INTERVAL: Final = 0.1
 """Seconds between two writes to a viewer, at least."""
 CLOCK_INTERVAL: Final = 1.0
@@ -82,6 +84,8 @@ class MapServer:
         self._pages = load_pages()
         self._streams: dict[Viewer, web.Request] = {}
         """The requests of viewers that look."""
+        self._requests: dict[web.RequestHandler, tuple[int, int]] = {}
+        """How many requests of each connection have begun and ended."""
         self._stopping = asyncio.Event()
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
@@ -97,7 +101,7 @@ class MapServer:
         app.router.add_get("/favicon.ico", self._no_icon)
         app.router.add_post("/control/{action}", self._control_request)
         self._runner = web.AppRunner(
-            app, handle_signals=False, access_log=None, keepalive_timeout=15.0, shutdown_timeout=1.0
+            app, handle_signals=False, access_log=None, keepalive_timeout=15.0, lingering_time=0.0, shutdown_timeout=1.0
         )
         await self._runner.setup()
         host, port = self._address
@@ -127,12 +131,38 @@ class MapServer:
         assert self._runner is not None
         server = self._runner.server
         assert server is not None
-        return _Refuse() if len(server.connections) >= MAX_CONNECTIONS else server()
+        if len(server.connections) >= MAX_CONNECTIONS:
+            return _Refuse()
+        protocol = server()
+        self._requests[protocol] = 0, 0
+        asyncio.get_running_loop().call_later(IDLE_TIMEOUT, self._drop_if_idle, protocol, 0)
+        return protocol
+
+    def _drop_if_idle(self, protocol: web.RequestHandler, handled: int) -> None:
+        """Close a connection without a request in the last seconds: aiohttp waits for the first one for ever."""
+        begun, ended = self._requests[protocol]
+        if protocol.transport is None or begun == ended == handled:
+            del self._requests[protocol]
+            if protocol.transport is not None:
+                protocol.transport.abort()
+        elif not self._stopping.is_set():
+            asyncio.get_running_loop().call_later(IDLE_TIMEOUT, self._drop_if_idle, protocol, begun)
 
     # Checks
 
     @web.middleware
     async def _check(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        begun, ended = self._requests.get(request.protocol, (0, 0))
+        self._requests[request.protocol] = begun + 1, ended
+        try:
+            return await self._answer(request, handler)
+        finally:
+            if request.protocol in self._requests:
+                self._requests[request.protocol] = begun + 1, ended + 1
+
+    async def _answer(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         try:
@@ -201,8 +231,9 @@ class MapServer:
         if refusal is not None:
             return _text(*refusal)
         try:
-            body = json.loads(await request.read())
-        except (ValueError, RecursionError):
+            async with asyncio.timeout(IDLE_TIMEOUT):
+                body = json.loads(await request.read())
+        except (ValueError, RecursionError, TimeoutError):
             body = None
         if not isinstance(body, dict):
             return _text(400, "The body must be a JSON object.")
@@ -233,6 +264,9 @@ class MapServer:
                 await asyncio.sleep(FLUSH_INTERVAL)
                 changed = await viewer.wait(CLOCK_INTERVAL - FLUSH_INTERVAL)
                 data = viewer.take() if changed else encode_event("clock", {"now": round(time.time(), 3)})
+            return response
+        if request.transport is not None:
+            request.transport.abort()  # the rest would wait as long as the viewer does not read
         return response
 
 

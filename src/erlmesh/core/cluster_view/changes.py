@@ -53,6 +53,8 @@ def _link_changes(
 ) -> Iterator[Change]:
     for peer, link in new.items():
         before = old.get(peer)
+        if link["hidden"]:  # often a tool that asks one question
+            continue
         was, state = before["state"] if before else "", link["state"]
         if state == "up" and was != "up":
             yield Change("link_up", node, f"{node} is connected with {peer}.", peer)

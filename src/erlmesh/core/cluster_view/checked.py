@@ -97,15 +97,15 @@ def _groups(raw: list[Any]) -> list[GroupView]:
         if not isinstance(each, dict):
             continue
         found = each.get("members")
-        members = [_member(one) for one in (found if isinstance(found, list) else [])[: min(MAX_MEMBERS, left)]
-                   if isinstance(one, dict)]  # fmt: skip
+        told = [one for one in (found if isinstance(found, list) else []) if isinstance(one, dict)]
+        members = [_member(one) for one in told[: min(MAX_MEMBERS, left)]]
         left -= len(members)
         groups.append(
             {
                 "scope": foreign_text(each.get("scope")),
                 "group": foreign_text(each.get("group")),
                 "members": members,
-                "more": _count(each.get("more")) or 0,
+                "more": (_count(each.get("more")) or 0) + len(told) - len(members),
             }
         )
     return groups

@@ -26,6 +26,8 @@ QUIET_VIEWS: Final = 3
 """How many views of a connected node must be missing until it is said to be silent."""
 FORGET_AFTER: Final = 600.0
 """Seconds after which a node that nobody sees any more is forgotten."""
+FORGET_TOOL_AFTER: Final = 5.0
+"""The same for a hidden node that has told nothing: most are tools that ask one question."""
 MAX_EVENTS_OF_A_VIEW: Final = 60
 """Events of one view. The rest is counted in one event."""
 SAME_CHANGE: Final = 10.0
@@ -191,7 +193,8 @@ class ClusterView:
         """Some time has passed: find nodes that are silent, that others see, and that nobody sees."""
         self._find_mentioned(now)
         for name, node in list(self._nodes.items()):
-            if not node.report["alive"] and now - node.seen_at > FORGET_AFTER:
+            is_tool = node.report["hidden"] and node.report["kind"] == "unknown"
+            if not node.report["alive"] and now - node.seen_at > (FORGET_TOOL_AFTER if is_tool else FORGET_AFTER):
                 del self._nodes[name]
                 self._updates.reports.pop(name, None)
                 self._updates.gone.append(name)

@@ -23,6 +23,7 @@ class LinkMemory:
         """When they were looked at, and the bytes in and out."""
         self._rates: dict[str, tuple[float | None, float | None]] = {}
         self._up: set[str] = set()
+        """The visible peers. A hidden one is often a tool, which is not missed."""
         self._lost: dict[str, float] = {}
         """When a link was seen to be gone, of which the view says nothing any more."""
 
@@ -35,9 +36,10 @@ class LinkMemory:
         self._lost = {peer: at for peer, at in self._lost.items() if peer not in links and now - at < LOST_FOR}
         for peer in list(self._lost)[: max(0, MAX_LINKS - len(found))]:
             found[peer] = _lost_link()
-        self._up = {peer for peer, link in links.items() if link["state"] == "up"}
-        self._counters = {peer: each for peer, each in self._counters.items() if peer in self._up}
-        self._rates = {peer: each for peer, each in self._rates.items() if peer in self._up}
+        up = {peer: link["hidden"] for peer, link in links.items() if link["state"] == "up"}
+        self._counters = {peer: each for peer, each in self._counters.items() if peer in up}
+        self._rates = {peer: each for peer, each in self._rates.items() if peer in up}
+        self._up = {peer for peer, is_hidden in up.items() if not is_hidden}
         return found
 
     def _report(self, peer: str, link: LinkView, now: float) -> LinkReport:

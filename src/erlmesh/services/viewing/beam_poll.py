@@ -1,6 +1,6 @@
 """Asks a BEAM for its view. It needs nothing there but OTP: each question is one that any node may ask.
 
-One look is one to three calls. Functions of ``lists`` run several questions in one call::
+One look is four calls, and two more with groups. Functions of ``lists`` run several questions in one call::
 
     lists:zipwith3(fun erlang:apply/3, Modules, Functions, Arguments)    figures, and its links
     lists:map(fun inet:getstat/1, Ports)                                 bytes of each link
@@ -46,7 +46,7 @@ _QUESTIONS: Final[list[tuple[str, str, list[Term]]]] = [
 
 
 async def poll_view(runtime: Runtime, node: str, *, with_groups: bool) -> NodeView:
-    """Return what ``node`` answers, with its groups and global names if ``with_groups``.
+    """Return what ``node`` answers, with its groups if ``with_groups``.
 
     Raises CallError if it does not answer, or does not know OTP's functions.
     """
@@ -81,7 +81,7 @@ async def poll_view(runtime: Runtime, node: str, *, with_groups: bool) -> NodeVi
     }
     if with_groups:
         await _add_groups(ask, view)
-        await _add_names(ask, view)
+    await _add_names(ask, view)
     return view
 
 

@@ -41,6 +41,8 @@ MAX_VIEW: Final = 4 << 20
 TICK: Final = Atom("tick")
 TICK_INTERVAL: Final = 0.5
 DIALS_AT_ONCE: Final = 8
+LINE_WITHIN: Final = 4.0
+"""Seconds for which an event loop is held until the line is told, at most, if a thread can run there."""
 
 Listener = Callable[[Updates], None]
 """Gets all changes, in the event loop. It must not block or raise."""
@@ -191,8 +193,8 @@ class Collector:
         self.cluster.tick(now)
         for name, seconds in self._runtime.blocked_peers().items():
             report = self.cluster.report(node_text(name))
-            if report is not None and report["busy"] is None:
-                # Its thread has told this without the line: a C function holds the GIL there.
+            if report is not None and report["busy"] is None and seconds > LINE_WITHIN:
+                # A thread has told this, and no other thread could tell the line: a C function holds the GIL there.
                 self.cluster.put_busy(node_text(name), seconds, "", gil=True, now=now)
         if self._subscribe_view is None:
             self._dial(now)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from erlmesh.core.cluster_view.pace import view_interval
 from erlmesh.core.cluster_view.shapes import NodeView
 from erlmesh.core.exit_reasons import KILL
-from erlmesh.errors import CallError
+from erlmesh.errors import CallError, ErlangError
 from erlmesh.runtime.process import LocalProcess
 from erlmesh.services.rpc.client import call
 from erlmesh.services.viewing.beam_poll import CALL_TIMEOUT, poll_view
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["Follower"]
 
 GROUPS_EVERY: Final = 5
-"""Each fifth look asks for groups and names, too. A change that this node hears of is asked for at once."""
-SOON: Final = 0.1
+"""Each fifth look asks for groups, too. A change that this node hears of is asked for at once."""
+SOON: Final = 0.2
 """Seconds between two looks that changes cause."""
 AGAIN: Final = 0.5
 """Seconds after the end of a process that told views. Somebody may end it again and again."""
@@ -78,7 +78,7 @@ class Follower:
 
     async def _follow(self, me: LocalProcess) -> None:
         while me.alive:
-            with suppress(CallError):
+            with suppress(CallError, ErlangError):  # this node itself raises the second
                 if self._local is not None:
                     await self._subscribe_until_end(self._local(self._process.pid))
                     await self._pause(AGAIN)

@@ -105,7 +105,7 @@ def group_views(
             continue
         size = len(pids) if isinstance(pids, (list, tuple)) else 0
         counts = Counter(islice(pids, MAX_REPEATS))
-        members = [_member(pid, count, names) for pid, count in islice(counts.items(), min(MAX_MEMBERS, max(room, 1)))]
+        members = [_member(pid, count, names) for pid, count in islice(counts.items(), min(MAX_MEMBERS, room))]
         room -= len(members)
         listed = sum(each["count"] for each in members)
         shown: GroupView = {

@@ -79,6 +79,8 @@ class ViewServer:
         self._groups_changed = self._names_changed = True
         self._left: list[Left] = []
         self._down: dict[str, str] = {}
+        self._visible = {*self._runtime.nodes()}
+        """The connected visible nodes. A hidden one is often a tool, whose end is no loss."""
         self._flush_due = False
         self._last_view = self._last_groups = -GROUPS_INTERVAL
         self._runtime.monitor_nodes(self._process.pid, reasons=True, hidden=True)
@@ -124,9 +126,13 @@ class ViewServer:
                     self._change()
             case (Atom("nodeup"), Atom() as node):
                 self._down.pop(plain_text(node.name), None)
+                if self._runtime.is_connected(node, hidden=False):
+                    self._visible.add(node.name)
                 self._change()
             case (Atom("nodedown"), Atom() as node, reason):
-                self._down[plain_text(node.name)] = term_text(reason)
+                if node.name in self._visible:
+                    self._visible.discard(node.name)
+                    self._down[plain_text(node.name)] = term_text(reason)
                 while len(self._down) > MAX_DOWN:
                     del self._down[next(iter(self._down))]
                 self._change()
