@@ -17,13 +17,16 @@ CARGO  := $(if $(filter-out 0,$(ERLMESH_PURE)),,$(shell tools/native.sh --can-bu
 NATIVE := $(if $(CARGO),$(VENV)/native.stamp)
 NATIVE_SOURCE := $(wildcard native/src/*.rs native/src/*/*.rs) native/Cargo.toml native/Cargo.lock native/pyproject.toml native/erlmesh_native.pyi
 
-.PHONY: help docs docs-tables faults demo docker-demo image elixir-image cookie certs docker shell test check unit coverage format hooks native fuzz soak leaks sanitize pythons dist otp conformance sim mutants bench bench-growth erlang engine chromium browser map-picture clean
+.PHONY: help docs docs-tables faults demo cep-demo docker-demo image elixir-image cookie certs docker shell test check unit coverage format hooks native fuzz soak leaks sanitize pythons dist otp conformance sim mutants bench bench-growth erlang engine chromium browser map-picture clean
 
 help:           ## print this list
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: $(VENV)/run.stamp          ## run a demo: three nodes connect and share a group; one is killed and starts again; ARGS=--map shows it in a browser
 	@$(BIN)/erlmesh demo $(ARGS)
+
+cep-demo: $(VENV)/chart.stamp    ## run event processing on three nodes: they are killed, paused, cut off and stopped; draws a chart; ARGS='--help'
+	@cd examples && ../$(BIN)/python -m cep.demo --out ../build $(ARGS)
 
 docker-demo: $(VENV)/run.stamp image  ## run the demo in containers: pauses, kills, partitions and adds nodes; then removes everything; ARGS=--map
 	@$(BIN)/erlmesh demo --docker $(ARGS)
@@ -162,6 +165,10 @@ $(VENV)/run.stamp: pyproject.toml | $(VENV)/bin/python $(NATIVE)
 	@echo "setting up $(VENV) ..."
 	@$(if $(CARGO),,tools/native.sh --why-not)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[shell,certs,web]'
+	@touch $@
+
+$(VENV)/chart.stamp: $(VENV)/run.stamp
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'matplotlib>=3.9'
 	@touch $@
 
 build/native.stamp: $(NATIVE_SOURCE) tools/native.sh | $(VENV)/bin/python

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from cep.pattern import Match, Pattern, down, up
 from cep.watermark import Watermark
-from cep.window import Span, Tick, Timed, Window
+from cep.window import Sized, Span, Tick, Timed, Window
 from erlmesh import Atom
 
 __all__ = ["CLOCK", "END", "FINAL", "IDLE", "MATCH", "MEAN", "Refused", "Settings", "Symbol"]
@@ -148,8 +148,9 @@ class Symbol:
     def merge(self, other: Self) -> Self:
         """The union of both: of ticks by (source, number), of what has left, of sources. It changes neither.
 
-        A tick that only one side had, and whose mean has not left, leaves its mean later. A match is not searched again
-        among ticks that were final on one side.
+        The final mean of a tick leaves again, unless it has left both sides. Of several, the one with most ticks is
+        right. So it does no harm that results are lost in a merge: of a message that both sides have applied, the
+        results of one side are kept. A match is not searched again among ticks that were final on one side.
         """
         merged = type(self)(self.settings)
         for each in (self, other):
@@ -161,9 +162,10 @@ class Symbol:
         merged.window = Window(self.settings.span, sorted([*self.window.rows(), *(theirs - ours)]))
         merged.window.gone = max(filter(None, (self.window.gone, other.window.gone)), default=None)
         merged._set_frontier(max(filter(None, (self.frontier, other.frontier)), default=None))
-        # A settled tick that both have, and that neither owes, has left.
-        doubtful = {*map(Tick._make, ours ^ theirs), *self.owed, *other.owed}
-        merged.owed = {tick for tick in doubtful if merged._is_settled(tick) and not self._left(tick, other)}
+        # A sized window with trimmed ticks would have older ones in their place. So its mean leaves one side only.
+        enough = any if isinstance(self.settings.span, Sized) else all
+        settled = map(Tick._make, merged.window.rows(0, merged.settled))
+        merged.owed = {tick for tick in settled if not enough((self._has_left(tick), other._has_left(tick)))}
         for _, source, number, _ in merged.window.rows(merged.settled):
             name = source, number
             if revision := max(side.revisions.get(name, 0) for side in (self, other)):
@@ -179,12 +181,8 @@ class Symbol:
     def _is_settled(self, tick: Tick) -> bool:
         return self.frontier is not None and tick <= self.frontier
 
-    def _left(self, tick: Tick, other: Self) -> bool:
-        """Whether the final mean of ``tick`` has left one of the two sides."""
-        return any(
-            side._is_settled(tick) and tick not in side.owed and (tick in side.window or side._has_trimmed(tick))
-            for side in (self, other)
-        )
+    def _has_left(self, tick: Tick) -> bool:
+        return self._is_settled(tick) and tick not in self.owed and (tick in self.window or self._has_trimmed(tick))
 
     def _has_trimmed(self, tick: Tick) -> bool:
         """Whether the tick was in the window. Without the tick itself, its number is the best evidence."""

@@ -57,7 +57,11 @@ def feed(state, ticks):
 
 
 def finals(results):
-    return {(source, number): mean for kind, source, number, _, *mean in filter(is_kind(FINAL), results)}
+    """What a sink keeps: of several final means for a tick, that with most ticks."""
+    kept = {}
+    for _, source, number, _, *mean in filter(is_kind(FINAL), results):
+        kept[source, number] = max(mean, kept.get((source, number), mean), key=lambda mean: mean[1])
+    return kept
 
 
 def is_kind(kind):
