@@ -540,3 +540,73 @@ async def test_an_outbox_has_a_group_or_shards(cluster):
     for options in ({}, {"group": "workers", "shards": a.shards("cep")}):
         with pytest.raises(TypeError, match="pass group= or shards=, not both"):
             a.outbox("ticks", **options)
+
+
+@pytest.mark.parametrize("how", ["stop", "node"])
+async def test_an_inbox_that_stops_in_order_finishes_what_it_has_taken(cluster, how):
+    mesh = await cluster(3)
+    a, b, c = mesh
+    first = Worker(mesh, b, works=False)
+    outbox = opened(mesh, a, credit=8)
+    for number in range(5):
+        await outbox.put("x", number)
+    await mesh.wait_until(lambda: len(first.open) == 5)
+
+    stopping = asyncio.ensure_future(mesh.run_on(b, first.inbox.stop if how == "stop" else b.stop))
+    await mesh.sleep(0.5)
+    await outbox.put("x", 5)  # It is told to wait.
+    assert outbox.waiting() == {first.inbox.pid: 6}
+    for delivery in first.open:
+        delivery.done()
+    await mesh.wait_until(lambda: outbox.waiting() == {None: 1})
+    second = Worker(mesh, c)
+    await outbox.flushed()
+    await mesh.wait_until(stopping.done)
+
+    assert [message for _, _, message in first.got] == [0, 1, 2, 3, 4]
+    assert [message for _, _, message in second.got] == [5]
+    await first.task  # The iteration has ended.
+
+
+async def test_an_inbox_whose_messages_are_never_done_costs_the_grace_of_its_node(cluster, caplog):
+    mesh = await cluster(2)
+    a, b = mesh
+    worker = Worker(mesh, b, works=False)
+    outbox = opened(mesh, a)
+    await outbox.put("x", 1)
+    await mesh.wait_until(lambda: worker.open)
+    before = mesh.now()
+
+    await mesh.run_on(b, lambda: b.stop(grace=3.0))
+
+    assert 3.0 <= mesh.now() - before <= 4.0
+    assert caplog.text.count("did not end in time") == 1
+    assert outbox.waiting() == {None: 1}
+
+
+async def test_a_result_that_is_not_done_is_waited_for(cluster):
+    mesh = await cluster(2)
+    a, b = mesh
+    sink = Worker(mesh, a, works=False)
+    heard, source = [], (Atom("s@h"), 7, b"in")
+    holder = b.spawn_handler(heard.append)
+    for number in (1, 2):
+        holder.send(sink.inbox.pid, (OUT, "ticks", "x", source, number, "r", holder.pid))
+        await mesh.wait_until(lambda: sink.open)
+        stopping = asyncio.ensure_future(mesh.run_on(a, sink.inbox.stop))
+        await mesh.sleep(0.1)
+
+    assert len(sink.open) == 1  # It takes no more.
+    assert a.pg.get_members("workers") == [sink.inbox.pid]
+    sink.open[0].done()
+    await stopping
+
+    assert a.pg.get_members("workers") == []
+    await mesh.wait_until(lambda: heard == [(GOT, b"ticks", b"x", source, 1)])
+
+
+async def test_an_inbox_without_a_start_stops_at_once(cluster):
+    mesh = await cluster(1)
+    (a,) = mesh
+
+    await a.inbox("ticks", group="workers").stop()

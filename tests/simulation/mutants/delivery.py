@@ -148,4 +148,13 @@ DELIVERY_MUTANTS: list[tuple[Mutant, Callable[[], Awaitable[object]]]] = [
         ),
         histories.state_moves,
     ),
+    (
+        Mutant(
+            "erlmesh.services.sharding.inbox:Inbox._close_if_done",
+            "an inbox that stops does not wait for its open messages",
+            "not self._book.open",
+            "True",
+        ),
+        histories.a_holder_stops_in_order,
+    ),
 ]

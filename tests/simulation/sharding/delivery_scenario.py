@@ -62,8 +62,12 @@ def _acts(world: DeliveryWorld) -> list[Callable[[], Awaitable[None]]]:
         found = [worker for worker in workers() if worker.node.name in running()]
         if found:
             worker = random.choice(found)
-            with cluster.machine(worker.node):
-                worker.inbox.close()
+            if random.random() < 0.5:
+                with cluster.machine(worker.node):
+                    worker.inbox.close()
+            else:
+                stopping = asyncio.ensure_future(cluster.run_on(worker.node, worker.inbox.stop))
+                stopping.add_done_callback(lambda done: done.exception())  # The node may be killed meanwhile.
             await asyncio.sleep(random.choice([0, 0.01]))
             if world.is_up(worker.node):
                 world.workers.append(Worker(world, worker.node, worker.seconds))
@@ -230,6 +234,31 @@ async def a_holder_returns_at_once() -> None:
         await world.rest()
 
 
+async def _holder_stops(stop: Callable[[DeliveryWorld, Worker], Awaitable[object]]) -> None:
+    world = DeliveryWorld(9, net_ticktime=TICK_TIME)
+    async with world:
+        await world.start(2, 3, seconds=0.02, pause=0)
+        await world.cluster.sleep(1)
+        await world.cluster.wait_until(lambda: world.workers[0].inbox._book.open > 3)
+        repeated = world.repeated  # When the second and third worker came.
+
+        await stop(world, world.workers[0])
+        await world.cluster.sleep(1)
+
+        assert world.repeated == repeated
+        await world.rest()
+
+
+async def a_holder_stops_in_order() -> None:
+    """It finishes what it has. Nobody does that again."""
+    await _holder_stops(lambda world, worker: world.cluster.run_on(worker.node, worker.inbox.stop))
+
+
+async def the_node_of_a_holder_stops_in_order() -> None:
+    """The inbox finishes what it has before its node leaves. Nobody does that again."""
+    await _holder_stops(lambda world, worker: world.cluster.stop(worker.node))
+
+
 async def the_only_holder_closes_and_another_starts() -> None:
     """Messages wait for a holder. The order in which they were put is the order in which they arrive."""
     world = DeliveryWorld(6, net_ticktime=TICK_TIME)
@@ -292,6 +321,8 @@ DIRECTED = [
     answers_are_cut_off_then_the_holder_dies,
     a_holder_returns_and_misses_numbers,
     a_holder_returns_at_once,
+    a_holder_stops_in_order,
+    the_node_of_a_holder_stops_in_order,
     the_only_holder_closes_and_another_starts,
     many_refusals,
     state_moves,

@@ -59,7 +59,9 @@ class Worker:
         self.taken[at] = delivery.number
 
     def _finish(self, delivery: Delivery) -> None:
-        self.world.done[delivery.source, delivery.key, delivery.number] = None
+        at = (delivery.source, delivery.key, delivery.number)
+        self.world.repeated += at in self.world.done
+        self.world.done[at] = None
         if delivery.number % 10 == 7:
             delivery.refuse("seven")
         else:
@@ -132,6 +134,8 @@ class DeliveryWorld:
         self.cluster = Cluster(seed, **options)
         self.credit = credit
         self.done: dict[tuple[Any, bytes, int], None] = {}
+        self.repeated = 0
+        """Messages that were done by two workers."""
         self.workers: list[Worker] = []
         self.sources: list[Source] = []
         self._looker: asyncio.Task[None] | None = None

@@ -236,6 +236,11 @@ class InboxBook:
             for held in list(node.held):
                 self._go(node, held)
 
+    @property
+    def open(self) -> int:
+        """The messages that are taken, and neither settled nor refused."""
+        return sum(node.open for node in self._nodes.values())
+
     def settle_all(self) -> None:
         """All that was taken is done, and is acknowledged to the sources that have sent something here."""
         for node in self._nodes.values():

@@ -99,14 +99,14 @@ class LeavingLater:
 
     __slots__ = ("_pid", "_tag", "on_stop")
 
-    def __init__(self, pid: Pid, tag: bytes, on_stop: Callable[[], None]) -> None:
+    def __init__(self, pid: Pid, tag: bytes | None, on_stop: Callable[[], None]) -> None:
         self._pid = pid
         self._tag = tag
         self.on_stop = on_stop
 
     def stays(self, pid: Pid, group: Term) -> bool:
         """Whether the process ``pid`` stays in ``group``."""
-        return pid == self._pid and isinstance(group, tuple) and group[:1] == (self._tag,)
+        return pid == self._pid and (self._tag is None or (isinstance(group, tuple) and group[:1] == (self._tag,)))
 
 
 @record(frozen=True)

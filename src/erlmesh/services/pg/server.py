@@ -204,9 +204,10 @@ class Pg:
             for each in later:
                 each.on_stop()
 
-    def leave_later(self, pid: Pid, tag: bytes, on_stop: Callable[[], None]) -> Callable[[], None]:
+    def leave_later(self, pid: Pid, tag: bytes | None, on_stop: Callable[[], None]) -> Callable[[], None]:
         """Let a local process stay in the groups ``(tag, …)`` while the node stops, until it leaves them or ends.
 
+        Without a tag it stays in all of its groups.
         ``on_stop()`` is called when all others have left. Return a function that ends this.
         """
         entry = LeavingLater(pid, tag, on_stop)

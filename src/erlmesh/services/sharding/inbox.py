@@ -27,6 +27,7 @@ from erlmesh.terms.foreign_text import ForeignText
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from erlmesh.runtime.process import LocalProcess
     from erlmesh.runtime.runtime import Runtime
     from erlmesh.runtime.wakeups import Wait
     from erlmesh.services.pg.protocol import GroupEvent
@@ -132,6 +133,7 @@ class Inbox:
         self._timers: set[asyncio.TimerHandle] = set()
         self._ended = False
         self._started = False
+        self._is_leaving = False
 
     @property
     def name(self) -> str:
@@ -159,12 +161,40 @@ class Inbox:
         wait_without_task(self._process, _AtEnd(self))
         self._delivery = self._runtime.state.delivery
         self._here = self._runtime.atom
+        self._finished = asyncio.Event()
+        self._runtime.spawn(self._wait_while_node_stops)
         self._runtime.monitor_nodes(self._process.pid, hidden=True)
+        self._stay = self._pg.leave_later(self._process.pid, None, self._leave_in_order)
         self._pg.join(self._group, self._process.pid)
         self._unsubscribe = self._pg.subscribe(self._on_change)
 
+    async def stop(self) -> None:
+        """Leave in order: take no new messages, wait until all that were taken are done, leave the group, and end.
+
+        No message is done twice. Sources keep new messages for the next member. A node that stops does this by itself,
+        within its ``grace``. Without a start this does nothing.
+        """
+        if self._started:
+            self._leave_in_order()
+            await self._finished.wait()
+
+    def _leave_in_order(self) -> None:
+        self._book.end()
+        self._is_leaving = True
+        self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        if not self._ended and not self._book.open and not self._open_results:
+            self._send_answers()
+            self.close()
+
+    async def _wait_while_node_stops(self, me: LocalProcess) -> None:
+        """The body of a process for which a node that stops waits."""
+        me.trap_exit = True
+        await self._finished.wait()
+
     def close(self) -> None:
-        """Leave the group and end. The sources send to other members what was not done here."""
+        """Leave the group and end at once. The sources send to other members what was not done here."""
         if self._started and self._process.alive:
             if self._pg.alive:
                 self._pg.leave(self._group, self._process.pid)
@@ -257,6 +287,8 @@ class Inbox:
         if at in self._open_results:
             self._receipts.duplicates += 1
             self._open_results[at] = sender  # It has taken over from the one that has sent it before.
+        elif self._is_leaving:
+            pass  # The holder sends it to the next receiver.
         elif len(self._open_results) >= OPEN_LIMIT:
             peer_log.write(
                 logging.WARNING,
@@ -311,6 +343,8 @@ class Inbox:
             sender = self._open_results.pop((source, key, number), None)
             if sender is not None:
                 self._process.send(sender, (GOT, self._name, key, source, number), False)
+            if self._is_leaving:
+                self._close_if_done()
             return
         if refusal is None:
             self._book.settle(entry, number)
@@ -318,6 +352,8 @@ class Inbox:
             self._book.refuse(entry, number, refusal[0])
         if not self._answers_due:
             self._answer_soon()
+        if self._is_leaving:
+            self._close_if_done()
 
     def _answer_soon(self) -> None:
         self._answers_due = True
@@ -336,6 +372,8 @@ class Inbox:
         """The process has ended: nothing comes any more, and what waits is sent to others."""
         self._ended = True
         self._unsubscribe()
+        self._stay()
+        self._finished.set()
         self._queue.clear()
         self._open_results.clear()
         for timer in self._timers:
