@@ -14,7 +14,7 @@ __all__ = ["BEAM", "ROOT", "Contender", "available", "default_contenders", "pars
 ROOT = Path(__file__).resolve().parent.parent
 BEAM = "beam"
 BUILDS = ("pure", "native")
-OPTIONS = ("metrics",)
+OPTIONS = ("metrics", "traces")
 QUIET = ("+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none")
 
 
@@ -28,7 +28,7 @@ class Contender:
     build: str = ""
     event_loop: str = "asyncio"
     options: tuple[str, ...] = ()
-    """What is on in the node: ``metrics``."""
+    """What is on in the node: ``metrics``, ``traces``."""
     source: Path = field(default=ROOT / "src")
 
     @property

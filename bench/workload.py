@@ -25,6 +25,7 @@ __all__ = [
     "serve",
     "serve_part",
     "switch_on_metrics",
+    "switch_on_traces",
     "wait_for_groups",
     "wait_for_members",
 ]
@@ -42,6 +43,14 @@ def switch_on_metrics(node: Node) -> None:
     from prometheus_client import CollectorRegistry  # noqa: PLC0415 - an extra
 
     node.metrics(CollectorRegistry())
+
+
+def switch_on_traces(node: Node) -> None:
+    """Measure what traces cost with a provider that samples nothing. What the spans cost is the SDK's part."""
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - an extra
+    from opentelemetry.sdk.trace.sampling import ALWAYS_OFF  # noqa: PLC0415
+
+    node.traces(TracerProvider(sampler=ALWAYS_OFF))
 
 
 async def serve(node: Node) -> None:

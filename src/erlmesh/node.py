@@ -22,6 +22,7 @@ from erlmesh.services.rpc.function_table import PROCESS_WIDE, FunctionTable
 from erlmesh.terms import Atom, Pid, SendableTerm, Term
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
     from prometheus_client.registry import CollectorRegistry
 
     from erlmesh.core.sharding.keeper import Keeper, Merge
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from erlmesh.services.sharding.inbox import Inbox
     from erlmesh.services.sharding.outbox import Outbox, Refusal
     from erlmesh.services.sharding.shards import Shards
+    from erlmesh.services.tracing.node_traces import NodeTraces
     from erlmesh.web.cluster_map import ClusterMap, MapSettings
 
 __all__ = ["Node", "Process"]
@@ -368,6 +370,20 @@ class Node:
 
         own = None if self.internals.hidden else self._services.subscribe_view
         return ClusterMap(self.internals, self.pg, own, settings)
+
+    def traces(self, tracer_provider: TracerProvider | None = None) -> NodeTraces:
+        """From now on make spans for calls with OpenTelemetry; None is the default provider of the program.
+
+        There are spans for ``call`` and ``rpc`` of this node, for calls that a GenServer handles, and for exposed
+        functions. The context goes with calls between nodes of erlmesh that both do this. ``close()`` of the result
+        ends it.
+
+        Raises ImportError without the package: ``pip install 'erlmesh[otel]'``.
+        """
+        from erlmesh.services.tracing.node_traces import NodeTraces  # noqa: PLC0415 - an extra
+        from erlmesh.services.tracing.spans import OpenTelemetry  # noqa: PLC0415
+
+        return NodeTraces(self.internals, OpenTelemetry(tracer_provider))
 
     # Groups, global names, functions
 

@@ -116,7 +116,9 @@ def _check_python(words: list[str]) -> None:
 
 def _check_pip(words: list[str]) -> None:
     assert words[0] == "install", words
-    assert all(re.fullmatch(r"(erlmesh|\.)(\[(shell|dns|fast|certs|metrics)\])?", word) for word in words[1:]), words
+    assert all(re.fullmatch(r"(erlmesh|\.)(\[(shell|dns|fast|certs|metrics|otel)\])?", word) for word in words[1:]), (
+        words
+    )
 
 
 def _check_iex(words: list[str]) -> None:

@@ -51,7 +51,7 @@ def test_a_test_handles_every_block():
     handled = {"sh", "yaml", "json", "pycon", *TYPED}
     checks = {"commit-message", "otp-test", "command-examples", "blocked-loop-log", "pytest"}
     checks |= {"companion", "companion-error"}  # test_companion.py
-    checks |= {"from-howto"}  # below
+    checks |= {"from-howto", "seq-trace"}  # below
     checks |= {"phoenix-live-view", "phoenix-worker", "phoenix-guest"}  # test_phoenix.py
     checks |= {"same-worker-python", "same-worker-elixir", "singleton", "consumer-group"}  # test_sharding.py
     checks |= {"delivery-python", "delivery-elixir"}  # test_delivery.py
@@ -286,3 +286,15 @@ def test_every_variable_in_the_documents_has_a_meaning():
         named = set(re.findall(r"\bERLMESH_[A-Z_]+[A-Z]\b", page.read_text()))
         unknown = named - set(VARIABLES) - {"ERLMESH_PORT", "ERLMESH_STATE", "ERLMESH_GOSSIP_SECRET"}
         assert unknown == set(), page
+
+
+# Traces
+
+
+@checked_by("seq-trace")
+def test_the_elixir_lines_set_the_token_that_the_otp_test_uses(block):
+    """``tests/otp/test_traces_otp.py`` runs them with a BEAM. Elixir's OpenTelemetry is not installed there."""
+    test = (ROOT / "tests/otp/test_traces_otp.py").read_text()
+
+    assert "set_token(:label, :otel_propagator_text_map.inject([]))" in block.text
+    assert "seq_trace:set_token(label, [{<<" in test

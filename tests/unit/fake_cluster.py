@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict, deque
-from types import coroutine
+from types import SimpleNamespace, coroutine
 
 from erlmesh.core import gen
 from erlmesh.core.exit_reasons import KILL
+from erlmesh.core.node_counters import NodeCounters
 from erlmesh.errors import CalleeExited, NoProcess
 from erlmesh.etf import EncodedTerm
 from erlmesh.terms import Atom, Pid, Ref
@@ -154,6 +155,7 @@ class FakeNode:
         self.node_monitors = []
         self.number = 100
         self.alive = True
+        self.state = SimpleNamespace(counters=NodeCounters())
 
     def last_disconnect_reason(self, name):
         return None

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import deque
+from types import SimpleNamespace
 
 from fake_cluster import decoded
 
 from erlmesh.core.gen import GEN_CALL, GEN_CAST, reply_to
+from erlmesh.core.node_counters import NodeCounters
 from erlmesh.errors import CalleeExited, CallTimeout, Exit, NoConnection, NoProcess
 from erlmesh.terms import Atom, ImproperList, Pid, Ref
 
@@ -34,6 +36,7 @@ class FakeNode:
         self._outbox: dict[str, list] = {}  # signals waiting for a connection
         self._node_monitors: dict[Pid, bool] = {}
         self._anonymous = None
+        self.state = SimpleNamespace(counters=NodeCounters())
 
     def __repr__(self):
         return self.name

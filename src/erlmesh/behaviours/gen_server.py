@@ -375,6 +375,14 @@ class GenServer:
         return sender in (self._parent, self.me.node.internals.pid) or not self.me.trap_exit
 
     async def _handle_call(self, request: Term, caller: Caller) -> None:
+        tracer = self.me.node.internals.state.counters.tracer
+        if tracer is None:
+            await self._answer_call(request, caller)
+        else:
+            with tracer.serving(type(self).__name__, request, caller):
+                await self._answer_call(request, caller)
+
+    async def _answer_call(self, request: Term, caller: Caller) -> None:
         try:
             if self.call_timeout is None:
                 answer = await self._call(self._on_call, request, caller)

@@ -22,16 +22,47 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
-    from typing import Protocol
+    from typing import Any, Protocol
+
+    from erlmesh.proto.control import Signal
+    from erlmesh.terms import Atom, Pid, Ref, Term
 
     class CallObserver(Protocol):
         """What is told of the calls of a node, for metrics and traces."""
 
-        def outgoing(self, kind: str, target: object, name: object) -> AbstractContextManager[object]:
+        def outgoing(self, kind: str, target: object, name: object) -> AbstractContextManager[TracedCall | None]:
             """A call to ``target`` begins. The context ends with it. It gets the exception of a call that fails.
 
-            ``kind`` is ``call`` (a request of ``gen``) or ``rpc``. ``name`` is what is called: a term.
+            ``kind`` is ``call`` (a request of ``gen``) or ``rpc``. ``name`` is what is called: a term. The value of the
+            context is None if the call carries nothing.
             """
+
+    class TracedCall(Protocol):
+        """A call that may carry the context of a trace."""
+
+        def token_for(self, node: Atom, ref: Ref | None) -> Term | None:
+            """Return the trace token for a call to ``node`` under ``ref``; None if it carries none."""
+
+    class Tracer(Protocol):
+        """What makes the spans of calls that arrive. See :mod:`erlmesh.services.tracing.node_traces`."""
+
+        def received(self, signals: Sequence[Signal]) -> None:
+            """These signals of a read are applied next."""
+
+        def context_of_token(self, token: Term) -> AbstractContextManager[object]:
+            """The context in which a process starts whose spawn request has this trace token."""
+
+        def context_of_message(self, message: Term) -> AbstractContextManager[object]:
+            """The context in which a handler gets this message."""
+
+        def serving(self, server: str, request: Term, caller: Term) -> AbstractContextManager[None]:
+            """A GenServer handles a call within the block."""
+
+        def start_function(self, kind: str, function: str, peer: Pid | None) -> Any:
+            """An exposed function is called in the context of its process. Return its span."""
+
+        def end_function(self, span: Any, outcome: str) -> None:
+            """That function has returned, or has failed."""
 
 
 __all__ = ["HIDDEN", "OTHER", "PEER_LABELS", "NodeCounters", "PeerTotals", "word_of"]
@@ -105,6 +136,10 @@ class NodeCounters:
         """Bytes in and out, signals in and out, ticks in and out."""
         self.calls: CallObserver | None = None
         """None while neither metrics nor traces are on."""
+        self.tracer: Tracer | None = None
+        """None while traces are off."""
+        self.tracing_peers: set[Atom] = set()
+        """The connected nodes that have said that they make traces."""
         self._observers: list[CallObserver] = []
         self._counts: dict[str, dict[str, int]] = {}
 
@@ -140,11 +175,20 @@ class _Several:
     def __init__(self, observers: list[CallObserver]) -> None:
         self._observers = observers
 
-    def outgoing(self, kind: str, target: object, name: object) -> ExitStack:
-        stack = ExitStack()
-        for observer in self._observers:
-            stack.enter_context(observer.outgoing(kind, target, name))
-        return stack
+    def outgoing(self, kind: str, target: object, name: object) -> _SeveralCalls:
+        return _SeveralCalls([observer.outgoing(kind, target, name) for observer in self._observers])
+
+
+class _SeveralCalls(ExitStack):
+    """One call, as all observers see it. Its value is that of the observer whose call carries a context."""
+
+    def __init__(self, calls: list[AbstractContextManager[TracedCall | None]]) -> None:
+        super().__init__()
+        self._calls = calls
+
+    def __enter__(self) -> TracedCall | None:  # type: ignore[override]
+        entered = [self.enter_context(call) for call in self._calls]
+        return next((call for call in entered if call is not None), None)
 
 
 def word_of(kind: type[BaseException]) -> str:

@@ -496,6 +496,8 @@ class Connections:
     def signals_received(self, protocol: DistProtocol, signals: list[Signal]) -> list[Signal]:
         # The protocol has started the round (`run_round`), in which the processes that these wake up run, too.
         name = Atom(self._by_protocol[protocol].name)
+        if self._counters.tracer is not None:
+            self._counters.tracer.received(signals)
         return self._router.handle_signals(signals, name, asyncio.get_running_loop().time)
 
     def handshake_failed(self, protocol: DistProtocol, error: ErlmeshError) -> None:

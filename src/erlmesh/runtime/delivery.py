@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from erlmesh.core.gen import is_system_message
+from erlmesh.core.node_counters import NodeCounters
 from erlmesh.net.event_log import event_log
 from erlmesh.runtime.mailbox import EMPTY, is_special, may_be_special
 from erlmesh.runtime.peer_log import PeerLog
@@ -24,8 +25,9 @@ log = event_log("erlmesh")
 class Delivery:
     """Delivers messages on one node. Handlers run one message at a time, never nested, in order of arrival."""
 
-    def __init__(self, node: Atom) -> None:
+    def __init__(self, node: Atom, counters: NodeCounters) -> None:
         self._node = node
+        self._counters = counters
         self._peer_log = PeerLog(log)
         self._queue: deque[tuple[LocalProcess, Term, Atom | None]] = deque()
         """Messages for processes with a handler, over all such processes, each with the peer that sent it."""
@@ -114,8 +116,11 @@ class Delivery:
                 try:
                     if may_be_special(message) and is_special(message):
                         self.deliver_first(process, _handle_special(process, message))
-                    else:
+                    elif self._counters.tracer is None or self.message_peer is None:
                         process._handler(message)
+                    else:
+                        with self._counters.tracer.context_of_message(message):
+                            process._handler(message)
                 except Exception as error:
                     log.exception(
                         "handler_failed",

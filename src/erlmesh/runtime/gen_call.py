@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from erlmesh.core import gen
 from erlmesh.core.monitors import MonitorEntry
 from erlmesh.errors import CallError, CallTimeout
@@ -9,7 +11,10 @@ from erlmesh.runtime.node_state import Dispatcher, NodeState
 from erlmesh.runtime.process import Destination, LocalProcess
 from erlmesh.runtime.signal_sender import SignalSender
 from erlmesh.runtime.wakeups import Wait
-from erlmesh.terms import Term
+from erlmesh.terms import Atom, Pid, Term
+
+if TYPE_CHECKING:
+    from erlmesh.core.node_counters import TracedCall
 
 __all__ = ["GenCalls"]
 
@@ -34,17 +39,25 @@ class GenCalls:
         observer = self._counters.calls
         if observer is None:
             return await self._call(caller, to, request, timeout)
-        with observer.outgoing("call", to, request):
-            return await self._call(caller, to, request, timeout)
+        with observer.outgoing("call", to, request) as traced:
+            return await self._call(caller, to, request, timeout, traced)
 
-    async def _call(self, caller: LocalProcess, to: Destination, request: Term, timeout: float | None) -> Term:
+    async def _call(
+        self,
+        caller: LocalProcess,
+        to: Destination,
+        request: Term,
+        timeout: float | None,
+        traced: TracedCall | None = None,
+    ) -> Term:
         registry, sender = self._registry, self._signal_sender
         ref = registry.alias(caller)
         answer = caller._pending_calls[ref] = Wait(self._wakeups)
         if timeout is not None:
             self._deadlines.add(answer, timeout)
         try:
-            sender.send_call(caller, to, gen.call(caller.pid, ref, request), ref)
+            token = None if traced is None else traced.token_for(self._node_of(to), ref)
+            sender.send_call(caller, to, gen.call(caller.pid, ref, request), ref, token)
             return await answer
         except TimeoutError:
             if not answer.timed_out:
@@ -56,6 +69,11 @@ class GenCalls:
             caller._pending_calls.pop(ref, None)
             registry.unalias(caller, ref)  # A late reply to an alias is dropped.
             sender.demonitor(caller, ref)
+
+    def _node_of(self, to: Destination) -> Atom:
+        if type(to) is Pid:
+            return to.node
+        return Atom(to[1]) if type(to) is tuple and len(to) == 2 else self._registry.identifiers.node
 
     def down_error(self, monitor: MonitorEntry, reason: Term) -> CallError:
         """Return the error for a caller whose callee is gone for ``reason``."""

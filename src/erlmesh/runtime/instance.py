@@ -48,6 +48,8 @@ __all__ = ["DISCONNECTING", "InstanceConfig", "NodeInstance", "ProcessClass"]
 
 DISCONNECTING: Final = Atom("closing")
 """Message to an erlmesh peer: this node disconnects on purpose, so the peer must not reconnect."""
+TRACES: Final = Atom("traces")
+"""Message to a peer: this node makes traces. A node that is not erlmesh has no process that gets it."""
 CLEANUP_TIME: Final = 0.25
 """Seconds that the cancelled tasks of processes get to clean up when the time for a stop in order is over."""
 FLUSH_TIME: Final = 0.25
@@ -168,14 +170,25 @@ class NodeInstance:
         self.spawner.start_handler(self._on_erlmesh_message, ERLMESH, restart=self._start_erlmesh_process)
 
     def _on_erlmesh_message(self, message: Term) -> None:
-        """Handle a message from another erlmesh node: it disconnects, or its loop is blocked or has recovered."""
+        """Handle a message from another erlmesh node: it disconnects, makes traces, or its loop was blocked."""
         match message:
             case (_, Atom() as peer, *_) if not self.router.delivery.is_message_from(peer):
                 pass  # A node speaks for itself only.
+            case (Atom("traces"), Atom() as peer):
+                if peer in self.router.peers:
+                    self.router.state.counters.tracing_peers.add(peer)
             case (Atom("closing"), Atom() as peer) if self.reconnector is not None:
                 self.reconnector.suppress(peer.name)
             case _:
                 self.loop_monitor.on_message(message)
+
+    def announce_traces(self) -> None:
+        """Tell all connected nodes that this node makes traces, so that they send their contexts."""
+        for peer in list(self.router.peers):
+            self._announce_traces_to(peer)
+
+    def _announce_traces_to(self, peer: Atom) -> None:
+        self.node_process.send((ERLMESH, peer), (TRACES, self.router.atom), connect=False)
 
     def refuse_work(self) -> None:
         """Refuse what other nodes want to start here, and do not reconnect to any node."""
@@ -236,6 +249,8 @@ class NodeInstance:
 
     def _node_up(self, name: str, hidden: bool) -> None:
         self.loop_monitor.peer_connected(name)
+        if self.router.state.counters.tracer is not None:
+            self._announce_traces_to(Atom(name))
         if self.reconnector is not None:
             self.reconnector.connected(name, hidden=hidden)
         self.events.node_up(name, hidden=hidden)
@@ -243,6 +258,7 @@ class NodeInstance:
     def _node_down(self, connection: Connection, reason: str, cause: DisconnectCause) -> None:
         name, hidden = connection.name, connection.hidden
         self.loop_monitor.discard_peer(name)
+        self.router.state.counters.tracing_peers.discard(Atom(name))
         # A hidden node that connected to us may be a short-lived tool, so we do not reconnect to it.
         if self.reconnector is not None and (connection.dialled or not hidden) and cause != DisconnectCause.REPLACED:
             # `global` expects this disconnect, whichever side has closed the connection.

@@ -71,12 +71,12 @@ class NodeState:
     def empty(cls, identifiers: Identifiers) -> NodeState:
         """The state of an instance that has no process and no connection."""
         node, registry = identifiers.node, ProcessRegistry(identifiers)
-        monitors = Monitors(node)
+        monitors, counters = Monitors(node), NodeCounters()
         demonitor_callbacks: dict[Ref, Callable[[], object]] = {}
         return cls(
             identifiers=identifiers,
             registry=registry,
-            delivery=Delivery(node),
+            delivery=Delivery(node, counters),
             links=Links(node),
             monitors=monitors,
             spawn_requests=SpawnRequests(),
@@ -85,7 +85,7 @@ class NodeState:
             deadlines=Deadlines(),
             direct=direct_delivery(registry, monitors, demonitor_callbacks),
             demonitor_callbacks=demonitor_callbacks,
-            counters=NodeCounters(),
+            counters=counters,
         )
 
 

@@ -472,6 +472,10 @@ class Runtime:
         """See :meth:`erlmesh.Node.on_loop_blocked`."""
         self._instance.loop_monitor.on_blocked = callback
 
+    def announce_traces(self) -> None:
+        """Tell the connected nodes, and later all that connect, that this node makes traces."""
+        self._instance.announce_traces()
+
     def loop_blocked_for(self) -> float:
         """For how many seconds the event loop has been blocked, as far as is known. Any thread may call this."""
         return self._instance.loop_monitor.blocked_for()
@@ -547,14 +551,20 @@ class Runtime:
         self._router.spawn_client.spawn_nowait(self._node_process, Atom(node), call, self.group_leader)
 
     async def spawn_and_wait(
-        self, node: Atom | str, module: Atom | str, function: Atom | str, arguments: Sequence[Term] = ()
+        self,
+        node: Atom | str,
+        module: Atom | str,
+        function: Atom | str,
+        arguments: Sequence[Term] = (),
+        token: Term | None = None,
     ) -> Term:
         """Start a process on another node and return its exit reason, or ``noconnection``.
 
         Raises CallError if the node refuses, and EncodeError. If the caller is cancelled, the process continues.
         """
         call = (Atom(module), Atom(function), list(arguments))
-        return await self._router.spawn_client.spawn_and_wait(self._node_process, Atom(node), call, self.group_leader)
+        client, leader = self._router.spawn_client, self.group_leader
+        return await client.spawn_and_wait(self._node_process, Atom(node), call, leader, token)
 
     def supports_spawn_request(self, node: Atom | str) -> bool:
         """True if the connected ``node`` accepts SPAWN_REQUEST: every node since OTP 23."""

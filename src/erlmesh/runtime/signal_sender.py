@@ -102,10 +102,13 @@ class SignalSender:
         way = self._peers.get(node) or self._dispatcher.pending(node)
         return way is not None and way.busy
 
-    def send_call(self, caller: LocalProcess, to: Destination, message: Term, ref: Ref) -> None:
+    def send_call(
+        self, caller: LocalProcess, to: Destination, message: Term, ref: Ref, token: Term | None = None
+    ) -> None:
         """Monitor ``to`` under ``ref``, and send it the ``message`` of a call. The arguments are as in these methods.
 
-        A message to a local name that is not registered is dropped, because the monitor reports it.
+        A message to a local name that is not registered is dropped, because the monitor reports it. ``token`` is a
+        trace token for a connected node.
         """
         peer: Peer | None = None
         pid = caller.pid
@@ -113,13 +116,16 @@ class SignalSender:
             peer = self._peers.get(to.node)
             if peer is not None:
                 peer.send(self._monitors.monitor(pid, to, to.node, ref))
-                peer.send_message(pid, to, message)
+                if token is None:
+                    peer.send_message(pid, to, message)
+                else:
+                    peer.send(Send(pid, to, message, token))
         elif type(to) is tuple and len(to) == 2:
             name, node = Atom(to[0]), Atom(to[1])
             peer = self._peers.get(node)
             if peer is not None:
                 peer.send(self._monitors.monitor(pid, name, node, ref))
-                peer.send(SendName(pid, name, message))
+                peer.send(SendName(pid, name, message, token))
         if peer is None:
             self.monitor_with_ref(caller, to, ref)
             self.send(caller, to, message, strict=False)

@@ -49,13 +49,16 @@ class SpawnClient:
         finally:
             parent._pending_calls.pop(request.ref, None)
 
-    async def spawn_and_wait(self, parent: LocalProcess, node: Atom, mfa: MFA, leader: Pid) -> Term:
+    async def spawn_and_wait(
+        self, parent: LocalProcess, node: Atom, mfa: MFA, leader: Pid, token: Term | None = None
+    ) -> Term:
         """Start ``mfa`` on ``node``, wait until that process terminates, and return its exit reason.
 
         The result is ``noconnection`` also if the node cannot be reached. Raises CallError if the node refuses, and
-        EncodeError if an argument is not a term. If the caller is cancelled, the process goes on running.
+        EncodeError if an argument is not a term. If the caller is cancelled, the process goes on running. ``token`` is
+        a trace token.
         """
-        request = self._make_request(parent, node, mfa, leader, [MONITOR])
+        request = self._make_request(parent, node, mfa, leader, [MONITOR], token=token)
         end = ExitWait(self._state.wakeups)
         self._send_tracked(node, request, parent, end)
         try:
@@ -69,14 +72,21 @@ class SpawnClient:
         self._send(node, self._make_request(parent, node, mfa, leader, []))
 
     def _make_request(
-        self, parent: LocalProcess, node: Atom, mfa: MFA, leader: Pid, options: list[Atom]
+        self,
+        parent: LocalProcess,
+        node: Atom,
+        mfa: MFA,
+        leader: Pid,
+        options: list[Atom],
+        *,
+        token: Term | None = None,
     ) -> SpawnRequest:
         ref = self._state.identifiers.ref()
         module, function, arguments = mfa
         if node is self._state.identifiers.node:
             # The function gets what it would get from another node. So does the caller: the result is an exit reason.
             arguments = as_received(arguments)
-        return SpawnRequest(ref, parent.pid, leader, module, function, len(arguments), [*options], arguments)
+        return SpawnRequest(ref, parent.pid, leader, module, function, len(arguments), [*options], arguments, token)
 
     def _send_tracked(self, node: Atom, request: SpawnRequest, parent: LocalProcess, answer: Wait) -> None:
         """Send a request whose reply resolves ``answer``. If it cannot be encoded, nothing is left of it."""

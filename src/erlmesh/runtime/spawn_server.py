@@ -36,6 +36,8 @@ class SpawnServer:
         """The functions that are started also while the node stops: they tell their callers to ask another node."""
         self._links = state.links
         self._monitors = state.monitors
+        self._counters = state.counters
+        self._node = state.identifiers.node
         self._spawner = spawner
         self._fallback_body = fallback_body
 
@@ -55,7 +57,12 @@ class SpawnServer:
         flags = parse_spawn_options(request.options)
         if flags is None:
             return SpawnReply(request.ref, request.sender, 0, BADOPT)
-        process = self._spawner.start_without_task(body, body_arguments, lambda: _describe(request))
+        tracer = self._counters.tracer
+        if tracer is None or request.sender.node is self._node:  # A process of this node has the context already.
+            process = self._spawner.start_without_task(body, body_arguments, lambda: _describe(request))
+        else:  # It runs in a copy of the context of now.
+            with tracer.context_of_token(request.token):
+                process = self._spawner.start_without_task(body, body_arguments, lambda: _describe(request))
         process.group_leader = request.group_leader
         self._link_and_monitor(process, request, flags)
         return SpawnReply(request.ref, request.sender, flags, process.pid)

@@ -27,6 +27,7 @@ from erlmesh.services.rpc.outcomes import (
 from erlmesh.terms import Atom, SendableTerm, Term
 
 if TYPE_CHECKING:
+    from erlmesh.core.node_counters import TracedCall
     from erlmesh.runtime.runtime import Runtime
 
 __all__ = ["Replies", "Rpc", "call", "cast", "multicall"]
@@ -92,17 +93,18 @@ async def call(
     observer = node.state.counters.calls
     if observer is None:
         return await _call(node, target, mfa, timeout)
-    with observer.outgoing("rpc", target, mfa):
-        return await _call(node, target, mfa, timeout)
+    with observer.outgoing("rpc", target, mfa) as traced:
+        return await _call(node, target, mfa, timeout, traced)
 
 
-async def _call(node: Runtime, target: Atom, mfa: MFA, timeout: float | None) -> Term:
+async def _call(node: Runtime, target: Atom, mfa: MFA, timeout: float | None, traced: TracedCall | None = None) -> Term:
     try:
         async with asyncio.timeout(timeout):
             if target is not node.atom and not await node.connect(target):
                 raise _no_connection_error(node, target)
             if node.supports_spawn_request(target):
-                return await _call_by_erpc(node, target, mfa)
+                token = None if traced is None else traced.token_for(target, None)
+                return await _call_by_erpc(node, target, mfa, token)
             return await _call_by_rex(node, target, mfa)
     except TimeoutError as error:
         if isinstance(error, CallTimeout):
@@ -144,10 +146,10 @@ async def multicall(
     )
 
 
-async def _call_by_erpc(node: Runtime, peer: Atom, mfa: MFA) -> Term:
+async def _call_by_erpc(node: Runtime, peer: Atom, mfa: MFA, token: Term | None) -> Term:
     """Spawn ``erpc:execute_call`` on ``peer``. Return the value, or raise what its exit reason says."""
     result = node.make_ref()
-    reason = await node.spawn_and_wait(peer, ERPC, EXECUTE_CALL, [result, *mfa])
+    reason = await node.spawn_and_wait(peer, ERPC, EXECUTE_CALL, [result, *mfa], token)
     return value_of_exit(peer, mfa, result, reason, lambda name: _no_connection_error(node, name))
 
 

@@ -38,10 +38,11 @@ from erlmesh.terms import Atom, Pid, Term
 from erlmesh.terms.foreign_text import ForeignText
 
 if TYPE_CHECKING:
+    from erlmesh.core.node_counters import Tracer
     from erlmesh.runtime.process import LocalProcess
     from erlmesh.runtime.runtime import Runtime
 
-__all__ = ["Apply", "run_call", "serve"]
+__all__ = ["Apply", "function_name", "is_mfa", "run_call", "serve"]
 
 log = event_log("erlmesh.erpc")
 _peer_log = PeerLog(log)
@@ -64,10 +65,10 @@ def serve(node: Runtime, functions: FunctionTable) -> None:
 
     def execute_call(me: LocalProcess, result: Term, *mfa: Term) -> Coroutine[Any, Any, None] | None:
         # The caller monitors the process. It gives up when it demonitors, terminates, or loses the connection.
-        return _Call(me, mfa, result, node.is_monitored).start(functions)
+        return _Call(me, mfa, result, node.is_monitored, node.state.counters.tracer).start(functions)
 
     def execute_cast(me: LocalProcess, *mfa: Term) -> Coroutine[Any, Any, None] | None:
-        return _Call(me, mfa).start(functions)
+        return _Call(me, mfa, tracer=node.state.counters.tracer).start(functions)
 
     node.serve_spawn_request("erpc", "execute_call", 4, execute_call)
     node.serve_spawn_request("erpc", "execute_cast", 3, execute_cast)
@@ -80,7 +81,7 @@ class _Call:
     received. ``is_monitored(pid)`` tells whether the result is wanted; None for a cast, which has no result.
     """
 
-    __slots__ = ("_is_monitored", "_me", "_mfa", "_result", "_was_monitored")
+    __slots__ = ("_is_monitored", "_me", "_mfa", "_result", "_span", "_tracer", "_was_monitored")
 
     def __init__(
         self,
@@ -88,8 +89,11 @@ class _Call:
         mfa: tuple[Term, ...],
         result: Term = None,
         is_monitored: Callable[[Pid], bool] | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._me = me
+        self._tracer = tracer
+        self._span: Any = None
         self._mfa = mfa
         self._result = result
         self._is_monitored = is_monitored
@@ -98,9 +102,11 @@ class _Call:
 
     def start(self, functions: FunctionTable) -> Coroutine[Any, Any, None] | None:
         """Call the function. Return a coroutine for the rest if the process needs a task."""
-        if not _is_mfa(self._mfa):
+        if not is_mfa(self._mfa):
             self._finish(_badarg(self._mfa))
             return None
+        if self._tracer is not None:
+            self._span = self._tracer.start_function("erpc", function_name(self._mfa), self._me.group_leader)
         try:
             outcome = functions.start(self._me, self._mfa, self._job_done, self._is_wanted)
         except (Exception, SystemExit) as error:  # sys.exit() ends the call, not the node
@@ -151,6 +157,8 @@ class _Call:
     def _finish(self, answer: Answer) -> None:
         """Terminate the process with the result of the call."""
         kind, value, stack = answer
+        if self._span is not None and self._tracer is not None:
+            self._tracer.end_function(self._span, kind.name)
         if self._is_monitored is None:
             self._me.stop(NORMAL)
         elif kind is ERROR:
@@ -162,7 +170,7 @@ class _Call:
 async def run_call(me: LocalProcess, apply: Apply, module: Term, function: Term, arguments: Term) -> Answer:
     """Call a function. An exception that does not stand for an Erlang one is logged."""
     mfa = (module, function, arguments)
-    if not _is_mfa(mfa):
+    if not is_mfa(mfa):
         return _badarg(mfa)
     try:
         value = await apply(me, *mfa)
@@ -171,9 +179,16 @@ async def run_call(me: LocalProcess, apply: Apply, module: Term, function: Term,
     return _answer_of_value(value, mfa)
 
 
-def _is_mfa(mfa: tuple[Term, ...]) -> TypeGuard[MFA]:
+def is_mfa(mfa: tuple[Term, ...]) -> TypeGuard[MFA]:
+    """Return whether these are a module, a function and a list of arguments."""
     module, function, arguments = mfa
     return type(module) is Atom and type(function) is Atom and type(arguments) is list
+
+
+def function_name(mfa: MFA) -> str:
+    """Return ``module:function/arity``, as another node has named it."""
+    module, function, arguments = mfa
+    return f"{module.name}:{function.name}/{len(arguments)}"
 
 
 def _badarg(mfa: tuple[Term, ...]) -> Answer:
@@ -191,8 +206,7 @@ def _answer_of_value(value: Term, mfa: MFA) -> Answer:
 def _answer_of_error(error: Exception | SystemExit, mfa: MFA) -> Answer:
     """Return the answer for what a function has raised. It is logged if it does not stand for an Erlang exception."""
     if not isinstance(error, (Exit, Throw, ErlangError)):
-        module, function, arguments = mfa
-        what = f"{module.name}:{function.name}/{len(arguments)}"
+        what = function_name(mfa)
         _peer_log.write(
             logging.ERROR,
             "function_failed",

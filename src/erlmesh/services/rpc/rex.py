@@ -27,7 +27,7 @@ from erlmesh.runtime.exceptions import ERROR, EXIT, THROW
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.runtime.process_types import StopMode
 from erlmesh.services.gen_server import BADARG
-from erlmesh.services.rpc.erpc import Apply, run_call
+from erlmesh.services.rpc.erpc import Apply, function_name, is_mfa, run_call
 from erlmesh.terms import Atom, Pid, Ref, Term
 from erlmesh.terms.foreign_text import ForeignText
 
@@ -132,7 +132,12 @@ class Rex:
 
     async def _run_call(self, me: LocalProcess, module: Term, function: Term, arguments: Term) -> Term:
         """Run the call and return the reply. rpc returns a thrown value as if the function had returned it."""
+        tracer, span = self._node.state.counters.tracer, None
+        if tracer is not None and is_mfa((module, function, arguments)):
+            span = tracer.start_function("rpc", function_name((module, function, arguments)), me.group_leader)
         kind, value, stack = await run_call(me, self._apply, module, function, arguments)
+        if tracer is not None and span is not None:
+            tracer.end_function(span, kind.name)
         if kind is EXIT:
             return _badrpc(value)
         if kind is ERROR:

@@ -1,0 +1,1 @@
+"""Traces of calls with OpenTelemetry. Nothing here is loaded before they are asked for."""
