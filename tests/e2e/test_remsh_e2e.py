@@ -59,3 +59,14 @@ def test_a_wrong_cookie_gets_no_shell(erlmesh):
 
     assert (code, out) == (1, "")
     assert "cookie" in err
+
+
+def test_tables_hints_and_calls_are_those_of_the_other_node(erlmesh):
+    erlmesh.start("start", "--name", "plato", "--allow-remsh").wait_for("is up")
+
+    lines = "groups\n[1] |> length\nGenServer.whereis(:rex) == Process.whereis(:rex)\nProcess.info(self, :status)\n"
+    code, out, err = erlmesh.run("remsh", "plato", stdin=lines)
+
+    assert code == 0
+    assert out == "no groups yet: pg.join(:group, self) creates one\nTrue\n{:status, :running}\n"
+    assert err == "** (SyntaxError) `x |> f(y)` is `f(x, y)` in Python\n"

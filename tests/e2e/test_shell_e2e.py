@@ -85,6 +85,28 @@ def test_the_terminal_prompts_completes_interrupts_and_exits(terminal):
     assert shell.process.wait(timeout=5) == 0
 
 
+def test_a_line_of_elixir_gets_a_hint_and_a_table_is_printed_at_a_terminal(terminal):
+    pytest.importorskip("prompt_toolkit")
+    shell = terminal("--name", "socrates")
+    shell.wait_for("1> ")
+    shell.press("receive do\r")
+    shell.wait_for("** (SyntaxError) `receive do` is `match receive():` in Python.")
+    shell.wait_for("1> ")
+    shell.press(":pg.join(:g, self)\r")
+    shell.wait_for("2> ")
+    shell.press("groups\r")
+    shell.wait_for("kind  group  members  nodes       processes")
+    shell.wait_for("pg    :g           1  socrates 1  #PID<0.")
+    shell.wait_for("3> ")
+    shell.press("GenServer.call(:nope, :x)\r")
+    shell.wait_for("** (exit) exited in: GenServer.call(:nope, :x, 5000): no process")
+    shell.wait_for("4> ")
+    shell.press("\x04")
+
+    assert shell.wait_exit() == 0
+    assert "Traceback" not in shell.output
+
+
 def test_output_of_the_background_appears_above_the_prompt(terminal):
     pytest.importorskip("prompt_toolkit")
     shell = terminal("--name", "socrates")

@@ -26,7 +26,7 @@ async def test_self_and_node_names_work_with_and_without_parentheses(shell):
     assert re.fullmatch(PID, pid)
     assert await shell("self") == pid
     assert await shell("Node.self") == await shell("Node.self()") == ':"socrates@127.0.0.1"'
-    assert await shell("Node.list") == await shell("nodes") == "[]"
+    assert await shell("Node.list") == "[]"
     assert await shell("node()") == await shell("node(self)") == ':"socrates@127.0.0.1"'
 
 
@@ -224,7 +224,10 @@ async def test_pg_returns_the_values_of_otp(shell):
     assert await shell("pg.get_members(Atom('g'))") == f"[{pid}]"
     assert await shell("pg.get_local_members(:g)") == f"[{pid}]"
     assert await shell(":pg.which_groups") == "[:g]"
-    assert await shell("groups") == f"pg   :g                   [{pid}]"
+    assert await shell("groups") == (
+        f"kind  group  members  nodes       processes\npg    :g           1  socrates 1  {pid}"
+    )
+    assert await shell("groups[0]") == f"{{:pg, :g, [{pid}]}}"
     assert await shell(":pg.leave(:g, self)") == ":ok"
     assert await shell(":pg.leave(:g, self)") == ":not_joined"
     assert (await shell("groups")).startswith("no groups yet")

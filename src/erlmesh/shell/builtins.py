@@ -10,13 +10,16 @@ from erlmesh.errors import Exit
 from erlmesh.formatting import node_by_number
 from erlmesh.shell.commands import command, is_command
 from erlmesh.shell.display import format_term
-from erlmesh.shell.help import describe, documentation, overview
+from erlmesh.shell.help import documentation, overview
+from erlmesh.shell.inspection import describe
+from erlmesh.shell.map_page import MapPage
+from erlmesh.shell.tables import Table, group_table, node_table, process_table
 from erlmesh.terms import Atom, Pid, Ref, Term
 
 if TYPE_CHECKING:
     from erlmesh.node import Node, Process
 
-__all__ = ["Builtins", "as_name", "full_node_name"]
+__all__ = ["Builtins", "as_name", "destination", "full_node_name"]
 
 OK: Final = Atom("ok")
 NIL: Final = Atom("nil")
@@ -26,7 +29,7 @@ class Builtins:
     """The commands of one session. The session gives them its node, its process, earlier results and an output.
 
     ``me`` returns the current process of the shell. ``results`` maps line numbers to values. ``print_line`` prints
-    one text to the session's output.
+    one text to the session's output. ``remote`` says that somebody else looks at it.
     """
 
     def __init__(
@@ -35,11 +38,14 @@ class Builtins:
         me: Callable[[], Process],
         results: Mapping[int, Any],
         print_line: Callable[[str], None],
+        *,
+        remote: bool = False,
     ) -> None:
         self._node = node
         self._me = me
         self._results = results
         self._print_line = print_line
+        self._page = MapPage(node, me, remote=remote)
 
     @property
     def me(self) -> Process:
@@ -54,9 +60,9 @@ class Builtins:
         return self._me().pid
 
     @command(implicit_call=True)
-    def nodes(self) -> list[Atom]:
+    def nodes(self) -> Table:
         """The connected visible nodes, in order of connection."""
-        return [Atom(name) for name in self._node.nodes()]
+        return node_table(self._node)
 
     @command()
     def node(self, of: Pid | Ref | None = None) -> Atom:
@@ -64,9 +70,14 @@ class Builtins:
         return self._node.internals.atom if of is None else of.node
 
     @command(implicit_call=True)
-    def pids(self) -> list[Pid]:
+    def pids(self) -> Table:
         """The processes of this node, oldest first."""
-        return self._node.internals.processes()
+        return process_table(self._node)
+
+    @command(implicit_call=True)
+    def processes(self) -> Table:
+        """The same as pids."""
+        return process_table(self._node)
 
     @command()
     def pid(self, number: str | int, serial: int | None = None, last: int | None = None) -> Pid:
@@ -94,7 +105,7 @@ class Builtins:
     @command()
     def send(self, to: Any, message: Term) -> Term:
         """Send a message to a pid, a registered name, or a tuple (name, node). Returns the message."""
-        self._me().send(_destination(to), message)
+        self._me().send(destination(to), message)
         return message
 
     @command()
@@ -115,7 +126,7 @@ class Builtins:
     @command()
     async def call(self, to: Any, request: Term, timeout: float | None = 5.0) -> Term:
         """gen_server:call: send a request to a local or remote server and return its reply."""
-        return await self._me().call(_destination(to), request, timeout=timeout)
+        return await self._me().call(destination(to), request, timeout=timeout)
 
     # Processes
 
@@ -136,7 +147,7 @@ class Builtins:
     @command()
     def monitor(self, target: Any) -> Ref:
         """Monitor a process: when it exits, a DOWN message arrives (flush shows it)."""
-        return self._me().monitor(_destination(target))
+        return self._me().monitor(destination(target))
 
     @command()
     def demonitor(self, ref: Ref) -> bool:
@@ -180,20 +191,20 @@ class Builtins:
 
     # Inspection
 
-    @command()
-    def groups(self) -> None:
-        """Print the groups this node knows, with their members."""
-        lines = [("pg", group, self._node.pg.get_members(group)) for group in self._node.pg.which_groups()]
-        lines += [("pg2", group, self._node.pg2.get_members(group)) for group in self._node.pg2.which_groups()]
-        for kind, group, members in lines:
-            self._print_line(f"{kind:<4} {format_term(group):<20} {format_term(members)}")
-        if not lines:
-            self._print_line("no groups yet: pg.join(:group, self) creates one")
+    @command(implicit_call=True)
+    def groups(self) -> Table:
+        """The groups that this node knows, each as {:pg, group, pids}."""
+        return group_table(self._node)
+
+    @command(implicit_call=True)
+    async def observe(self) -> None:
+        """Show the cluster in a web browser: the page of erlmesh map, until this shell ends."""
+        self._print_line(await self._page.open())
 
     @command()
-    def i(self, thing: Any = None) -> None:
-        """Print information about a process or any other value; without an argument, about this shell."""
-        self._print_line(describe(self._node, self._me().pid if thing is None else thing))
+    async def i(self, thing: Any = None) -> None:
+        """Print information about a process of any node or any other value; without an argument, about this shell."""
+        self._print_line(await describe(self._node, self._me().pid if thing is None else thing))
 
     @command(quoted_arguments=True)
     def h(self, *things: Any) -> None:
@@ -259,7 +270,7 @@ def full_node_name(name: Any, like: str) -> str:
     return text if "@" in text else f"{text}@{like.partition('@')[2]}"
 
 
-def _destination(to: Any) -> Any:
+def destination(to: Any) -> Any:
     if isinstance(to, (Pid, Ref, Atom, str)) or (isinstance(to, tuple) and len(to) == 2):
         return to
     raise TypeError(f"messages go to a pid, a registered name, or (name, node), not to {format_term(to)}")

@@ -17,7 +17,7 @@ __all__ = ["Completion", "LiveNames", "complete"]
 _QUOTED: Final = re.compile(r""":?["']([^"'\\\n]*)$""")
 _ATOM: Final = re.compile(r"(?:^|[\s(\[{,=]):([A-Za-z_][\w@]*)?$")
 _DOTTED: Final = re.compile(r":?((?:[^\W\d]\w*\.)*)([^\W\d]\w*)?$")
-_MODULES: Final = ("pg", "pg2", "global", "rpc")
+_MODULES: Final = ("pg", "pg2", "global", "rpc", "erpc", "net_adm", "erlang", "gen_server")
 
 
 @record(frozen=True)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from erlmesh.formatting import format_elixir
+from erlmesh.shell.exits import ShellError
+from erlmesh.shell.tables import Table
 from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref
 from erlmesh.terms.foreign_text import printable_lines
 
@@ -22,6 +24,8 @@ _MAX_FRAMES: Final = 8
 
 def format_value(value: Any) -> str:
     """Return ``value`` as the shell prints it: like iex if it contains a term, else its ``repr``."""
+    if isinstance(value, Table):
+        return printable_lines(value.text())
     if _contains_term(value):
         return format_term(value)
     try:
@@ -48,9 +52,15 @@ def _contains_term(value: Any, depth: int = 0) -> bool:
     return False
 
 
-def format_error(error: BaseException) -> str:
-    """Return ``** (ZeroDivisionError) division by zero``, followed by the frames of the user's own code."""
-    lines = [printable_lines(f"** ({type(error).__name__}) {_message(error)}".rstrip())]
+def format_error(error: BaseException, message: str | None = None) -> str:
+    """Return ``** (ZeroDivisionError) division by zero``, followed by the frames of the user's own code.
+
+    ``message`` replaces that of the error. Then a syntax error has no position: the message is about the whole line.
+    """
+    kind = error.kind if isinstance(error, ShellError) else type(error).__name__
+    lines = [printable_lines(f"** ({kind}) {_message(error) if message is None else message}".rstrip())]
+    if isinstance(error, SyntaxError) and message is not None:
+        return lines[0]
     if isinstance(error, SyntaxError) and error.text:
         lines += _caret(error)
     else:

@@ -26,7 +26,7 @@ from typing import Final
 
 from erlmesh.records import field, record
 
-__all__ = ["has_pid_literal", "translate"]
+__all__ = ["code_of", "has_pid_literal", "strings_of", "translate"]
 
 _LEXEMES: Final = re.compile(
     r"""
@@ -73,6 +73,17 @@ def has_pid_literal(source: str) -> bool:
 def translate(source: str) -> str:
     """Return ``source`` with the syntax of the table above rewritten. Unbalanced or unknown parts do not change."""
     return _Translation(_lexemes(source)).text()
+
+
+def code_of(source: str) -> str:
+    """Return ``source`` with empty strings and no comments: what is left has no text that only looks like code."""
+    kept = {"string": '""', "comment": ""}
+    return "".join(kept.get(lexeme.kind, lexeme.text) for lexeme in _lexemes(source))
+
+
+def strings_of(source: str) -> list[str]:
+    """Return the string literals of ``source``, with their quotes and prefixes."""
+    return [lexeme.text for lexeme in _lexemes(source) if lexeme.kind == "string"]
 
 
 def _lexemes(source: str) -> list[_Lexeme]:

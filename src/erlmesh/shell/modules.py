@@ -1,24 +1,29 @@
-"""The modules ``Node``, ``pg``, ``pg2``, ``global_``, ``Process`` and ``rpc``: OTP's functions and return values."""
+"""The modules ``Node``, ``pg2``, ``global_`` and ``Process``: OTP's and Elixir's functions and return values."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from erlmesh.errors import CallError, GroupError
-from erlmesh.shell.builtins import OK, Builtins, as_name, full_node_name
+from erlmesh.errors import GroupError
+from erlmesh.formatting import format_elixir
+from erlmesh.shell.builtins import NIL, OK, Builtins, as_name, destination, full_node_name
 from erlmesh.shell.commands import Module, command
-from erlmesh.terms import Atom, Pid, Term
+from erlmesh.shell.exits import ShellError, milliseconds
+from erlmesh.terms import Atom, Pid, Ref, Term
 
 if TYPE_CHECKING:
     from erlmesh.node import Node
 
-__all__ = ["GlobalModule", "NodeModule", "Pg2Module", "PgModule", "ProcessModule", "RpcModule"]
+__all__ = ["GlobalModule", "NodeModule", "Pg2Module", "ProcessModule"]
 
 Pids: TypeAlias = list[Pid]
 Atoms: TypeAlias = list[Atom]
+_LIST: Final = list  # classes below have a method of that name
 ERROR: Final = Atom("error")
 UNDEFINED: Final = Atom("undefined")
+INFINITY: Final = Atom("infinity")
 
 
 class NodeModule(Module):
@@ -72,42 +77,22 @@ class NodeModule(Module):
         """Whether this node is distributed. Always True."""
         return True
 
+    @command(implicit_call=True)
+    def get_cookie(self) -> Atom:
+        """The cookie of this node. Who has it can run code on all nodes of the cluster."""
+        return Atom(self._node.internals._config.cookies.cookie_for(self._node.name))
+
+    @command()
+    async def spawn(self, name: Atom | str, module: Any, function: Any = None, arguments: Any = None) -> Pid:
+        """Node.spawn(:plato, :erlang, :node, []): start a process on another node, which calls a function there."""
+        if callable(module) or not isinstance(arguments, list):
+            raise TypeError("Node.spawn names a module, a function and a list: Node.spawn(:plato, :erlang, :node, [])")
+        target = full_node_name(name, self._node.name)
+        return await self._node.spawn_remote(target, as_name(module), as_name(function), arguments)
+
     def _explain_failure(self, name: str) -> None:
         if reason := self._node.last_connect_error(name):
             self._print_hint(reason)
-
-
-class PgModule(Module):
-    """OTP's pg, the current process groups. A group exists while it has members; there is no create."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-
-    @command()
-    def join(self, group: Term, pids: Pid | list[Pid]) -> Atom:
-        """Add a process of this node, or a list of them, to the group."""
-        self._node.pg.join(group, pids)
-        return OK
-
-    @command()
-    def leave(self, group: Term, pids: Pid | list[Pid]) -> Atom:
-        """Remove a process of this node, or a list of them, once. :not_joined if it was not a member."""
-        return OK if self._node.pg.leave(group, pids) else Atom("not_joined")
-
-    @command()
-    def get_members(self, group: Term) -> list[Pid]:
-        """The members on all nodes."""
-        return self._node.pg.get_members(group)
-
-    @command()
-    def get_local_members(self, group: Term) -> list[Pid]:
-        """The members on this node."""
-        return self._node.pg.get_local_members(group)
-
-    @command(implicit_call=True)
-    def which_groups(self) -> list[Term]:
-        """All groups that have members."""
-        return self._node.pg.which_groups()
 
 
 class Pg2Module(Module):
@@ -184,8 +169,9 @@ def _result_or_error(function: Callable[[Term], Term], name: Term) -> Term:
 class GlobalModule(Module):
     """OTP's global: names registered on all nodes. (``global`` itself is a keyword of Python.)"""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, builtins: Builtins) -> None:
         self._node = node
+        self._builtins = builtins
 
     @command()
     async def register_name(self, name: Term, pid: Pid) -> Atom:
@@ -215,6 +201,27 @@ class GlobalModule(Module):
         return self._node.global_.registered()
 
     @command()
+    def send(self, name: Term, message: Term) -> Pid:
+        """Send a message to the process with a name. Returns its pid."""
+        pid = self._node.global_.whereis(name)
+        if pid is None:
+            raise ShellError("exit", f"{format_elixir((Atom('badarg'), (name, message)))}: no process has that name")
+        self._builtins.send(pid, message)
+        return pid
+
+    @command()
+    async def set_lock(self, lock: tuple[Term, Term], nodes: Atoms | None = None, retries: Any = INFINITY) -> bool:
+        """Lock {resource, requester} on all nodes. The lock ends with this shell's process, or by del_lock."""
+        count = None if retries is INFINITY else retries
+        return await self._node.global_.set_lock(lock, nodes, count, me=self._builtins.me)
+
+    @command()
+    async def del_lock(self, lock: tuple[Term, Term], nodes: Atoms | None = None) -> bool:
+        """Release a lock."""
+        await self._node.global_.del_lock(lock, nodes, me=self._builtins.me)
+        return True
+
+    @command(implicit_call=True)
     async def sync(self) -> Atom:
         """Wait until this node and the connected nodes agree on all names."""
         await self._node.global_.sync()
@@ -229,6 +236,7 @@ class ProcessModule(Module):
         self._builtins = builtins
         self.monitor, self.demonitor = builtins.monitor, builtins.demonitor
         self.link, self.unlink, self.whereis = builtins.link, builtins.unlink, builtins.whereis
+        self._timers: dict[Ref, tuple[float, asyncio.Task[None]]] = {}
 
     @command()
     def exit(self, pid: Pid, reason: Term) -> bool:
@@ -240,6 +248,24 @@ class ProcessModule(Module):
         """The processes of this node."""
         return self._node.internals.processes()
 
+    @command()
+    def info(self, pid: Pid, item: Any = None) -> Term:
+        """Process.info(pid), Process.info(pid, :message_queue_len): figures of a process of this node, or nil."""
+        from erlmesh.services.observing.process_info import ProcessInfo  # noqa: PLC0415 - for tools only
+
+        process = self._node.internals.local_process(self._own(pid, "Process.info"))
+        known = ProcessInfo(self._node.internals.state, lambda: self._node.internals.group_leader)
+        items = item if type(item) is _LIST else [] if item is None else [item]
+        for each in items:
+            if not known.has(each):
+                raise ValueError(f"a process has no item {format_elixir(each)}: Process.info(pid) lists the usual ones")
+        if process is None:
+            return NIL
+        if item is None:
+            return known.all_items(process)
+        found = [known.item(process, each) for each in items]
+        return found if type(item) is _LIST else found[0]
+
     @command(implicit_call=True)
     def registered(self) -> Atoms:
         """The names registered on this node."""
@@ -248,7 +274,55 @@ class ProcessModule(Module):
     @command()
     def alive(self, pid: Pid) -> bool:
         """Whether a process of this node is alive. Process.alive?(pid) works too."""
-        return self._node.internals.is_alive(pid)
+        return self._node.internals.is_alive(self._own(pid, "Process.alive?"))
+
+    def _own(self, pid: Pid, function: str) -> Pid:
+        if not isinstance(pid, Pid):
+            raise TypeError(
+                f"{function} takes a pid, not {format_elixir(pid)}; Process.whereis(:name) is the pid of a name"
+            )
+        if pid.node is not self._node.internals.atom:
+            raise ValueError(f"{function} is for processes of this node; i(pid) asks {pid.node.name}")
+        return pid
+
+    @command()
+    def send(self, to: Any, message: Term, _options: Any = None) -> Atom:
+        """Send a message. Returns :ok."""
+        self._builtins.send(to, message)
+        return OK
+
+    @command()
+    def send_after(self, to: Any, message: Term, time: Any) -> Ref:
+        """Send a message after some milliseconds. Returns a reference for Process.cancel_timer."""
+        seconds = milliseconds(time)
+        target, me, ref = destination(to), self._builtins.me, self._node.internals.make_ref()
+        if seconds is None:
+            raise ValueError("the time is a number of milliseconds")
+
+        async def wait() -> None:
+            await asyncio.sleep(seconds)
+            self._timers.pop(ref, None)
+            if me.alive:
+                me.send(target, message)
+
+        self._timers[ref] = (asyncio.get_running_loop().time() + seconds, asyncio.create_task(wait()))
+        return ref
+
+    @command()
+    def cancel_timer(self, ref: Ref) -> int | bool:
+        """Cancel a message of Process.send_after. Returns the milliseconds that were left, or False."""
+        due, task = self._timers.pop(ref, (0.0, None))
+        if task is None:
+            return False
+        task.cancel()
+        return max(0, round((due - asyncio.get_running_loop().time()) * 1000))
+
+    @command()
+    async def sleep(self, time: Any) -> Atom:
+        """Wait for some milliseconds, or :infinity."""
+        seconds = milliseconds(time)
+        await (asyncio.Event().wait() if seconds is None else asyncio.sleep(seconds))
+        return OK
 
     @command()
     def register(self, pid: Pid, name: Atom) -> bool:
@@ -258,7 +332,9 @@ class ProcessModule(Module):
     @command()
     def unregister(self, name: Atom) -> bool:
         """Remove a name on this node."""
-        return self._node.unregister(as_name(name))
+        if not self._node.unregister(as_name(name)):
+            raise ValueError(f"no process is registered here as {format_elixir(as_name(name))}")
+        return True
 
     @command()
     def flag(self, name: Atom, value: bool) -> bool:
@@ -268,21 +344,3 @@ class ProcessModule(Module):
         me = self._builtins.me
         former, me.trap_exit = me.trap_exit, bool(value)
         return former
-
-
-class RpcModule(Module):
-    """OTP's rpc: call a function on another node."""
-
-    def __init__(self, node: Node, builtins: Builtins) -> None:
-        self._node = node
-        self._builtins = builtins
-
-    @command()
-    async def call(self, node: Atom | str, module: Atom, function: Atom, arguments: list[Term]) -> Term:
-        """rpc.call(:"plato@127.0.0.1", :erlang, :node, []): the returned value, or {:badrpc, reason}."""
-        target = Atom(full_node_name(node, self._node.name))
-        request = (Atom("call"), as_name(module), as_name(function), list(arguments), self._node.internals.group_leader)
-        try:
-            return await self._builtins.call((Atom("rex"), target), request, timeout=None)
-        except CallError:
-            return (Atom("badrpc"), Atom("nodedown"))

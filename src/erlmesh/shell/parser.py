@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from erlmesh.records import record
 from erlmesh.shell.elixir_syntax import has_pid_literal, translate
+from erlmesh.shell.lists import rewrite_tails
 
 __all__ = ["NOT_A_COMMAND", "TOP_LEVEL_AWAIT", "CommandSyntax", "parse"]
 
@@ -66,6 +67,7 @@ def parse(
             continue
         if not final and _may_continue(tree, source):
             return None
+        tree = rewrite_tails(tree, candidate)
         _CommandRewriter(syntax_of).visit(tree)
         return ast.fix_missing_locations(tree)
     raise error or SyntaxError("invalid syntax")

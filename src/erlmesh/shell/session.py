@@ -15,14 +15,19 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from erlmesh import terms
 from erlmesh.shell.builtins import Builtins
+from erlmesh.shell.call_modules import ErlangModule, ErpcModule, GenServerModule, NetAdmModule, RpcModule
 from erlmesh.shell.commands import commands_of, syntax_lookup
 from erlmesh.shell.completion import Completion, complete
 from erlmesh.shell.completion_sources import CompletionSources
 from erlmesh.shell.display import cache_source, format_error, format_term, format_value
+from erlmesh.shell.elixir_hints import interpolation_hint, syntax_hint
+from erlmesh.shell.error_hints import explain
 from erlmesh.shell.evaluator import Evaluator, Exited, Interrupted, ProcessDied, Raised, Value
 from erlmesh.shell.interrupts import Interrupts
-from erlmesh.shell.modules import GlobalModule, NodeModule, Pg2Module, PgModule, ProcessModule, RpcModule
+from erlmesh.shell.lists import CONS, cons
+from erlmesh.shell.modules import GlobalModule, NodeModule, Pg2Module, ProcessModule
 from erlmesh.shell.parser import parse
+from erlmesh.shell.pg_module import PgModule
 from erlmesh.terms import Pid, Term
 
 if TYPE_CHECKING:
@@ -67,16 +72,26 @@ class Session:
             self.namespace["print"] = _print_to(out)
 
     def _bind_names(self) -> None:
-        builtin_commands = Builtins(self.node, lambda: self._evaluator.me, self._results, self.print_result)
+        builtin_commands = Builtins(
+            self.node, lambda: self._evaluator.me, self._results, self.print_result, remote=self._remote
+        )
+        nodes, process = NodeModule(self.node, self.print_hint), ProcessModule(self.node, builtin_commands)
+        servers = GenServerModule(self.node, builtin_commands)
         self.namespace |= {name: getattr(terms, name) for name in terms.__all__ if name[0].isupper()}
         self.namespace |= commands_of(builtin_commands)
         self.namespace |= {
-            "Node": NodeModule(self.node, self.print_hint),
-            "Process": ProcessModule(self.node, builtin_commands),
-            "pg": PgModule(self.node),
+            "Node": nodes,
+            "Process": process,
+            "GenServer": servers,
+            "gen_server": servers,
+            "pg": PgModule(self.node, builtin_commands),
             "pg2": Pg2Module(self.node),
-            "global_": GlobalModule(self.node),
+            "global_": GlobalModule(self.node, builtin_commands),
             "rpc": RpcModule(self.node, builtin_commands),
+            "erpc": ErpcModule(self.node),
+            "net_adm": NetAdmModule(self.node, nodes),
+            "erlang": ErlangModule(self.node, builtin_commands, nodes, process),
+            CONS: cons,
             "nil": terms.Atom("nil"),
             "true": True,
             "false": False,
@@ -137,7 +152,7 @@ class Session:
             if tree is None:
                 raise SyntaxError("the line ends too early", (filename, 1, None, None))
         except SyntaxError as error:
-            self.print_error(format_error(error))
+            self.print_error(format_error(error, syntax_hint(text)))
             return
         if not tree.body:
             return
@@ -147,8 +162,10 @@ class Session:
         match outcome:
             case Value(value):
                 self._store_result(value)
+                if hint := interpolation_hint(text):
+                    self.print_hint(hint)
             case Raised(raised):
-                self.print_error(format_error(raised))
+                self.print_error(format_error(raised, explain(raised, text, self.namespace)))
             case Interrupted():
                 self.print_error("** interrupted")
             case Exited(code):

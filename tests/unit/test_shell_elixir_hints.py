@@ -1,0 +1,113 @@
+"""A line of Elixir that the shell cannot read gets one sentence with Python's form."""
+
+import pytest
+from shell_harness import with_shell
+
+from erlmesh.shell.elixir_hints import interpolation_hint, operator_hint, syntax_hint
+
+LINES = [
+    ("[1, 2] |> Enum.map(f)", "`f(x, y)`"),
+    ("for x <- [1, 2], do: x", "`[f(x) for x in xs]`"),
+    ("fn x -> x + 1 end", "`lambda x: x + 1`"),
+    ("spawn(fn -> send(self, 1) end)", "`lambda x: x + 1`"),
+    ("receive do", "`match receive():`"),
+    ("case x do\n  {:ok, y} -> y\nend", "`match x:`"),
+    ("if true do", "`if x:`"),
+    ("if true, do: 1, else: 2", "`a if x else b`"),
+    ("unless true do", "`if not x:`"),
+    ("cond do", "`elif y:`"),
+    ("with {:ok, x} <- f() do", "`match f():`"),
+    ("try do", "`try:`"),
+    ("&(&1 + 1)", "`lambda x: x + 1`"),
+    ("Enum.map(xs, &String.upcase/1)", "`lambda x: x + 1`"),
+    ("defmodule Foo do", "no `defmodule`"),
+    ("def foo(x), do: x", "`def f(x):`"),
+    ("def foo(x) do", "`def f(x):`"),
+    ("defp foo(x) do", "`def f(x):`"),
+    ("%{map | a: 1}", "`{**map, Atom('a'): 1}`"),
+    ("%Foo{a: 1}", "no structs"),
+    ('"a" <> "b"', "`a + b`"),
+    ("x --- y |", "`a + b`"),
+    ("true && false", "`and`"),
+    ("!true", "`not`"),
+    ("1 === 2", "`==`"),
+    ("1..3", "`range(1, 4)`"),
+    ("?a", "`ord('a')`"),
+    ("~w(a b)", "sigils"),
+    ("<<1, 2>>", "`bytes([1, 2])`"),
+    ("f.(1)", "`f(x)`"),
+    ("[a: 1]", "`[{:a, 1}]`"),
+    ("import Foo.Bar, only: [x: 1]", "`from math import sqrt`"),
+    ("alias Foo.Bar", "`from math import sqrt`"),
+    ("pg:get_members(g).", "`:pg.get_members(:g)`"),
+    ("{:ok, x} = f().", "full stop"),
+    ("x -> y", "`lambda x: y`"),
+]
+
+
+@pytest.mark.parametrize(("line", "part"), LINES)
+def test_syntax_of_elixir_gets_the_form_of_python(line, part):
+    hint = syntax_hint(line)
+
+    assert hint is not None
+    assert part in hint
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "1 +* 2",
+        "x = (1 +* 2)",
+        "def f(x) -> int",
+        "print 5",
+        "for i in range(3) print(i)",
+        "'|> fn do end' 5",
+        "1 2 # |>",
+    ],
+)
+def test_other_mistakes_keep_the_message_of_python(line):
+    assert syntax_hint(line) is None
+
+
+def test_operators_and_strings_that_python_reads_otherwise_are_found():
+    assert "`a + b`" in operator_hint("[1] ++ [2]")
+    assert operator_hint("[1] + [2]") is None
+    assert 'f"{x}"' in interpolation_hint('"a #{x}"')
+    assert interpolation_hint('f"#{number}"') is None
+    assert interpolation_hint("'#{x}' # \"#{x}\"") is None
+
+
+@with_shell
+async def test_an_error_is_one_line_with_the_hint(shell):
+    assert await shell("[1, 2] |> length") == "** (SyntaxError) `x |> f(y)` is `f(x, y)` in Python"
+    assert await shell("1 +* 2") == "** (SyntaxError) invalid syntax\n    1 +* 2\n       ^"
+    assert (await shell("[1] ++ [2]")).startswith("** (TypeError) `a ++ b` is `a + b` in Python")
+    assert (await shell("Enum.map([1], 2)")).startswith(
+        "** (NameError) name 'Enum' is not defined: `Enum.map(xs, f)` is `[f(x)"
+    )
+    assert (await shell(":foo.bar(1)")).endswith(':erpc.call(:"plato@10.0.0.3", :foo, :function, [])')
+    assert await shell("lenth([1])") == "** (NameError) name 'lenth' is not defined. Did you mean length?"
+    assert (await shell("Node.pong(:a)")).startswith(
+        "** (AttributeError) Node has no function pong. Did you mean ping?"
+    )
+    assert (
+        await shell("pg.join(:g)")
+        == "** (TypeError) pg.join(group, pids): missing 1 required positional argument: 'pids'"
+    )
+    assert (
+        await shell('"a #{1}"') == '\'a #{1}\'\n   "#{x}" is plain text here: a string with a value is f"{x}" in Python'
+    )
+
+
+@with_shell
+async def test_a_list_has_the_tail_of_elixir_or_the_operator_of_python(shell):
+    await shell("x = [1, 2]", "import re")
+
+    assert await shell("[0 | x]") == "[0, 1, 2]"
+    assert await shell("[:a, :b | :c]") == "[:a, :b | :c]"
+    assert await shell("[:a | [:b | :c]]") == "[:a, :b | :c]"
+    assert (await shell("[1, 2 | 3]")).startswith("** (TypeError) [2 | 3] is an improper list in Elixir")
+    assert await shell("[1, (2 | 3)]") == "[1, 3]"
+    assert await shell("[2 | 3, 1]") == "[3, 1]"
+    assert await shell("[re.I | re.M]") == "[re.IGNORECASE|re.MULTILINE]"
+    assert await shell("[{1} | {2} | {3}]") == "[{1, 2, 3}]"
