@@ -86,7 +86,7 @@ async def test_an_error_is_one_line_with_the_hint(shell):
         "** (NameError) name 'Enum' is not defined: `Enum.map(xs, f)` is `[f(x)"
     )
     assert (await shell(":foo.bar(1)")).endswith(':erpc.call(:"plato@10.0.0.3", :foo, :function, [])')
-    assert await shell("lenth([1])") == "** (NameError) name 'lenth' is not defined. Did you mean length?"
+    assert await shell("whereiz(1)") == "** (NameError) name 'whereiz' is not defined. Did you mean whereis?"
     assert (await shell("Node.pong(:a)")).startswith(
         "** (AttributeError) Node has no function pong. Did you mean ping?"
     )
