@@ -1,4 +1,4 @@
-"""What tests of keepers run: a keeper whose states can be compared with an oracle, a source, and a receiver."""
+"""What tests of keepers run: a keeper whose states show every message, members, sources and a sink."""
 
 from __future__ import annotations
 
@@ -7,109 +7,44 @@ from collections.abc import Iterable
 from typing import Any
 
 from erlmesh import Node
-from erlmesh.core.sharding.messages import ACK, GO, GOT, OUT, PUT, REFUSED
-from erlmesh.sharding import Origin, Shards
-from erlmesh.terms import Atom, Pid, Term
+from erlmesh.core.sharding.replica_book import Phase
+from erlmesh.sharding import Origin
+from erlmesh.terms import Pid, Term
 from erlmesh.testing.cluster import Cluster
 
 NAME = "cep"
 SHARDS = 4
 RESULTS = "sinks"
+KEYS = [b"AAPL", b"MSFT", b"NVDA", b"AMZN", b"GOOG", b"META"]
+
+State = dict[tuple[Term, int], Term]
 
 
 class Numbers:
-    """The state of a key is what it has got: (source, number) with the message. Twice the same one is an error."""
+    """The state of a key is what it has got: (source, number) with the message. The same one twice is an error."""
 
     all_or_nothing = True
 
-    def new(self, _key: bytes) -> dict[tuple[Term, int], Term]:
+    def new(self, _key: bytes) -> State:
         return {}
 
-    def apply(self, state: dict[tuple[Term, int], Term], message: Term, at: Origin) -> list[Term]:
+    def apply(self, state: State, message: Term, at: Origin) -> list[Term]:
         if message == b"bad":
             raise ValueError("a bad message")
         place = (at.source, at.number)
         assert place not in state, f"{place} was applied twice"
+        assert (at.source, at.number + 1) not in state, f"{place} is out of order"
         state[place] = message
         return [(at.number, message)]
 
-    def merge(
-        self, ours: dict[tuple[Term, int], Term], theirs: dict[tuple[Term, int], Term]
-    ) -> dict[tuple[Term, int], Term]:
+    def merge(self, ours: State, theirs: State) -> State:
         return {**ours, **theirs}
 
-    def dump(self, state: dict[tuple[Term, int], Term]) -> Iterable[Term]:
+    def dump(self, state: State) -> Iterable[Term]:
         return list(state.items())
 
-    def load(self, pieces: Iterable[Any]) -> dict[tuple[Term, int], Term]:
+    def load(self, pieces: Iterable[Any]) -> State:
         return dict(pieces)
-
-
-class Source:
-    """Numbers messages, and sends what is not acknowledged again when the holder of a shard changes."""
-
-    def __init__(self, mesh: Cluster, node: Node, name: str, shards: Shards) -> None:
-        self.mesh = mesh
-        self.node = node
-        self.shards = shards
-        self.source = (Atom(node.name), id(self) & 0xFFFFFF, name.encode())
-        self.sent: dict[bytes, list[Term]] = {}
-        self.acked: dict[bytes, int] = {}
-        self.refused: list[tuple[bytes, int, Term]] = []
-        self._process = node.spawn_handler(self._handle)
-        node.pg.subscribe(self._on_change)
-
-    def put(self, key: bytes, message: Term = b"tick") -> None:
-        self.sent.setdefault(key, []).append(message)
-        self._send(key, len(self.sent[key]))
-
-    def _send(self, key: bytes, number: int) -> None:
-        holder = self.shards.holder(key)
-        if holder is not None:
-            message = (PUT, NAME.encode(), key, self.source, number, self.sent[key][number - 1], self._process.pid)
-            self._process.send(holder, message, False)
-
-    def _send_from(self, key: bytes, first: int) -> None:
-        for number in range(max(first, self.acked.get(key, 0) + 1), len(self.sent.get(key, ())) + 1):
-            self._send(key, number)
-
-    def _on_change(self, event: Any) -> None:
-        match event.group:
-            case (b"erlmesh_shards", _, int(shard)):
-                for key in self.sent:
-                    if self.shards.of(key) == shard:
-                        self._send_from(key, 1)
-
-    def _handle(self, message: Any) -> None:
-        match message:
-            case (tag, _, key, self.source, number) if tag is ACK:
-                self.acked[key] = max(self.acked.get(key, 0), number)
-            case (tag, _, key, self.source, last) if tag is GO:
-                self._send_from(key, last + 1)
-            case (tag, _, key, self.source, number, reason) if tag is REFUSED:
-                self.refused.append((key, number, reason))
-
-    @property
-    def is_flushed(self) -> bool:
-        return all(self.acked.get(key, 0) == len(messages) for key, messages in self.sent.items())
-
-
-class Sink:
-    """Counts results: once for each key, source and number."""
-
-    def __init__(self, node: Node) -> None:
-        self.results: dict[tuple[bytes, Term, int], Term] = {}
-        self.duplicates = 0
-        self._process = node.spawn_handler(self._handle)
-        node.pg.join(RESULTS, self._process.pid)
-
-    def _handle(self, message: Any) -> None:
-        match message:
-            case (tag, name, key, source, number, result, Pid() as sender) if tag is OUT:
-                known = self.results.setdefault((key, source, number), result)
-                assert known == result, "a repeated result differs"
-                self.duplicates += 1
-                self._process.send(sender, (GOT, name, key, source, number), False)
 
 
 class Member:
@@ -133,9 +68,98 @@ class Member:
 
     @property
     def is_up(self) -> bool:
+        """True while the node runs: it was not killed, and not started again."""
         name = self.node.name
         return self.mesh.is_up(name) and self.mesh.node(name) is self.node and not self.ended
 
-    def acts(self, shard: int) -> bool:
+    def phase(self, shard: int) -> Phase:
+        """What the node is for a shard."""
         keeping = self.shards._keeping
-        return self.is_up and keeping is not None and keeping.phase(shard).value == "acting"
+        return keeping.phase(shard) if self.is_up and keeping is not None else Phase.IDLE
+
+    def acts(self, shard: int) -> bool:
+        return self.phase(shard) is Phase.ACTING
+
+    def backups(self, shard: int) -> list[Pid]:
+        keeping = self.shards._keeping
+        return keeping.backups(shard) if self.is_up and keeping is not None else []
+
+
+class Source:
+    """An outbox, with what was put into it."""
+
+    def __init__(self, mesh: Cluster, member: Member, name: str) -> None:
+        self.mesh = mesh
+        self.node = member.node
+        self.sent = dict.fromkeys(KEYS, 0)
+        self.refused: list[tuple[bytes, Term]] = []
+        with mesh.machine(self.node):
+            self.outbox = self.node.outbox(
+                name, shards=member.shards, on_refused=lambda refusal: self.refused.append((refusal.key, refusal.reason))
+            )
+        self._waiting: list[asyncio.Task[Any]] = []
+
+    @property
+    def is_up(self) -> bool:
+        return self.mesh.is_up(self.node.name) and self.mesh.node(self.node.name) is self.node
+
+    def put(self, key: bytes, message: Term = b"tick") -> None:
+        """Put a message. The call waits in a task of the node if there is no room."""
+        self.sent[key] += 1
+        with self.mesh.machine(self.node):
+            self._waiting.append(asyncio.get_running_loop().create_task(self.outbox.put(key, message)))
+
+    def acknowledged(self, key: bytes) -> int:
+        """Messages of a key up to this number were acknowledged."""
+        stream = self.outbox._book.find(key)
+        return 0 if stream is None else stream.base - 1
+
+    @property
+    def is_flushed(self) -> bool:
+        """Whether all was acknowledged or refused."""
+        return all(task.done() for task in self._waiting) and not self.outbox.kept
+
+
+class Sink:
+    """An inbox for results."""
+
+    def __init__(self, mesh: Cluster, node: Node) -> None:
+        self.results: dict[tuple[bytes, Term, int], Term] = {}
+        with mesh.machine(node):
+            self.inbox = node.inbox(NAME, group=RESULTS)
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        async with self.inbox:
+            async for delivery in self.inbox:
+                place = (delivery.key, delivery.source, delivery.number)
+                assert place not in self.results, f"{place} was delivered twice"
+                self.results[place] = delivery.message
+                delivery.done()
+
+
+def is_settled(members: list[Member], backups: int = 1) -> bool:
+    """True if each shard has one node that acts for it, with its backups, and nobody else holds it."""
+    up = [member for member in members if member.is_up]
+    for shard in range(SHARDS):
+        holding = [member for member in up if member.phase(shard) is not Phase.IDLE]
+        if len(holding) != 1 or not holding[0].acts(shard):
+            return False
+        if len(holding[0].backups(shard)) != min(backups, len(up) - 1):
+            return False
+    return True
+
+
+def holder_of(members: list[Member], key: bytes) -> Member:
+    """The member that acts for a key."""
+    (member,) = [member for member in members if member.acts(member.shards.of(key))]
+    return member
+
+
+def numbers_of(members: list[Member], source: Source) -> dict[bytes, list[int]]:
+    """The numbers of a source in the states of the acting holders."""
+    found = {}
+    for key in KEYS:
+        state: State = holder_of(members, key).shards.state(key) or {}
+        found[key] = sorted(number for origin, number in state if origin == source.outbox.source)
+    return found

@@ -99,6 +99,8 @@ class ReplicaBase(ABC, Generic[S]):
 
     def take_effects(self) -> list[ReplicaEffect]:
         """The effects since the last call."""
+        if self._pending:
+            self._flush()
         for holder, count in self._copied_due.items():
             self._send(holder, tags.COPIED, count)
         self._copied_due.clear()
@@ -133,6 +135,10 @@ class ReplicaBase(ABC, Generic[S]):
     @abstractmethod
     def _arrange(self) -> None:
         """Choose the followers, let others forget, and leave if the heir has everything."""
+
+    @abstractmethod
+    def _flush(self) -> None:
+        """Acknowledge what is replicated."""
 
     @abstractmethod
     def _become_copy(self) -> None:

@@ -39,7 +39,6 @@ class HolderSide(ReplicaBase[S]):
         if results:
             effects.append(Out(key, source, number, results))
         self._pending.append((self._count, effects))
-        self._flush()
 
     def forget_results(self, key: bytes, source: Term, number: int) -> None:
         """All receivers have these results."""
@@ -95,7 +94,6 @@ class HolderSide(ReplicaBase[S]):
                     self._told[pid] = None
                     self._forget(pid)
         self._arrange_leaving(heir)
-        self._flush()
 
     def _forget(self, pid: Pid) -> None:
         self._send(pid, tags.FORGET, versions_term(self.store.versions))
@@ -162,8 +160,6 @@ class HolderSide(ReplicaBase[S]):
             follower.copied = count
             if self.phase is Phase.LEAVING:
                 self._arrange()
-            else:
-                self._flush()
         return True
 
     def _receive_adopted(self, pid: Pid, lineage: Term, is_equal: Term) -> bool:
