@@ -388,7 +388,9 @@ class KeeperCluster:
         for each in self.nodes.values():
             assert not each.log, each.log
         for pid in backups:
-            (store,) = self.all[pid].book.shelf.stores()
+            stores = self.all[pid].book.shelf.stores()
+            assert len(stores) == 1, [store.versions for store in stores]
+            store = stores[0]
             assert store.versions == node.book.store.versions
             assert {key: entry.state for key, entry in store.keys.items()} == {
                 key: entry.state for key, entry in node.book.store.keys.items()

@@ -2,138 +2,161 @@
 
 import pytest
 
+from erlmesh.core.sharding import replica_messages as tags
 from erlmesh.terms import Atom
-from simulation.sharding.state_parts import RESULTS, SHARDS, Member, Sink, Source
-
-KEYS = [b"AAPL", b"MSFT", b"NVDA", b"AMZN", b"GOOG", b"META"]
-
-
-async def members_on(mesh, **options):
-    members = [Member(mesh, node, **options) for node in mesh]
-    await mesh.wait_until(lambda: acting(members))
-    return members
+from simulation.sharding.state_parts import KEYS, NAME, SHARDS, Member, Numbers, numbers_of
+from simulation.sharding.state_world import make_world as start_world
 
 
-def acting(members):
-    """True if each shard has one node that acts for it."""
-    return all(sum(member.acts(shard) for member in members) == 1 for shard in range(SHARDS))
+async def make_world(cluster, seed, *names, **options):
+    """A world that is killed at the end of the test."""
+    world = await start_world(seed, *names, **options)
+    cluster.clusters.append(world.mesh)
+    return world
 
 
-def holder_of(members, key):
-    (member,) = [member for member in members if member.acts(member.shards.of(key))]
-    return member
-
-
-def states(members, source):
-    """What the acting holders have of a source."""
-    found = {}
-    for key in source.sent:
-        state = holder_of(members, key).shards.state(key) or {}
-        found[key] = sorted(number for origin, number in state if origin == source.source)
-    return found
-
-
-def put_all(source, count=5):
-    for _ in range(count):
-        for key in KEYS:
-            source.put(key)
+def everything(source):
+    """What a state has if nothing is lost."""
+    return {key: list(range(1, source.sent[key] + 1)) for key in KEYS}
 
 
 async def test_messages_are_applied_replicated_and_acknowledged(cluster):
-    mesh = await cluster(3)
-    members = await members_on(mesh, results=RESULTS)
-    source, sink = Source(mesh, members[0].node, "ticks", members[0].shards), Sink(members[1].node)
+    world = await make_world(cluster, 0, "abc")
 
-    put_all(source)
-    await mesh.wait_until(lambda: source.is_flushed)
+    world.put(3)
+    await world.rest()
 
-    assert states(members, source) == {key: [1, 2, 3, 4, 5] for key in KEYS}
-    await mesh.wait_until(lambda: len(sink.results) == 5 * len(KEYS))
+    for source in world.sources:
+        assert numbers_of(world.members, source) == everything(source)
+        assert all(source.acknowledged(key) == source.sent[key] for key in KEYS)
+    assert len(world.sink.results) == sum(sum(source.sent.values()) for source in world.sources)
     for key in KEYS:
-        assert len(holder_of(members, key).shards.backups(key)) == 1
+        assert len(world.holder(key).shards.backups(key)) == 1
 
 
 async def test_a_killed_holder_loses_nothing_that_was_acknowledged(cluster):
-    mesh = await cluster(4)
-    members = await members_on(mesh)
-    source = Source(mesh, members[3].node, "ticks", members[3].shards)
-    put_all(source)
-    await mesh.wait_until(lambda: source.is_flushed)
+    world = await make_world(cluster, 0)
+    killed = world.holder(KEYS[0])
+    acknowledged = {source: source.acknowledged(KEYS[0]) for source in world.sources}
 
-    mesh.kill(members[0].node)
-    put_all(source)
-    await mesh.wait_until(lambda: acting(members[1:]) and source.is_flushed)
+    world.mesh.kill(killed.node)
+    world.put()
+    await world.rest()
 
-    assert states(members[1:], source) == {key: list(range(1, 11)) for key in KEYS}
+    for source in world.sources:
+        assert len(numbers_of(world.members, source)[KEYS[0]]) >= acknowledged[source]
+        if source.is_up:
+            assert numbers_of(world.members, source) == everything(source)
 
 
 async def test_a_node_that_starts_gets_the_states_of_its_shards(cluster):
-    mesh = await cluster(2)
-    members = await members_on(mesh)
-    source = Source(mesh, members[1].node, "ticks", members[1].shards)
-    put_all(source)
-    await mesh.wait_until(lambda: source.is_flushed)
-    (new,) = await mesh.start("c", join=[members[0].node.name])
-    members.append(Member(mesh, new))
+    world = await make_world(cluster, 0, "ab")
+    (old, *_) = world.members
 
-    await mesh.wait_until(lambda: any(members[2].acts(shard) for shard in range(SHARDS)))
-    put_all(source)
-    await mesh.wait_until(lambda: acting(members) and source.is_flushed)
+    new = await world.start("c")
+    await world.mesh.wait_until(lambda: any(new.acts(shard) for shard in range(SHARDS)))
+    world.put()
+    await world.rest_and_check()
 
-    assert states(members, source) == {key: list(range(1, 11)) for key in KEYS}
+    moved = [key for key in KEYS if new.shards.state(key) is not None]
+    assert all(old.shards.state(key) is None for key in moved)
 
 
 async def test_a_node_that_stops_hands_over_in_order(cluster):
-    mesh = await cluster(3)
-    members = await members_on(mesh)
-    source = Source(mesh, members[2].node, "ticks", members[2].shards)
-    put_all(source)
-    await mesh.wait_until(lambda: source.is_flushed)
+    world = await make_world(cluster, 0, "abc")
+    stopping = world.holder(KEYS[0])
 
-    await mesh.stop(members[0].node)
-    assert acting(members[1:])
+    await world.mesh.stop(stopping.node)
 
-    put_all(source)
-    await mesh.wait_until(lambda: source.is_flushed)
-    assert states(members[1:], source) == {key: list(range(1, 11)) for key in KEYS}
+    world.put()
+    await world.rest_and_check()
+    assert sum(source.outbox.replays for source in world.sources if source.is_up) == 0
 
 
-async def test_both_sides_of_a_cut_go_on_and_their_states_merge(cluster):
-    mesh = await cluster(4)
-    members = await members_on(mesh)
-    one = Source(mesh, members[0].node, "one", members[0].shards)
-    two = Source(mesh, members[3].node, "two", members[3].shards)
-    put_all(one)
-    put_all(two)
-    await mesh.wait_until(lambda: one.is_flushed and two.is_flushed)
+async def test_leaving_the_block_moves_the_states(cluster):
+    world = await make_world(cluster, 0, "abc")
+    leaving = world.holder(KEYS[0])
 
-    mesh.partition([member.node for member in members[:2]], [member.node for member in members[2:]])
-    await mesh.wait_until(lambda: acting(members[:2]) and acting(members[2:]))
-    put_all(one)
-    put_all(two)
-    await mesh.wait_until(lambda: one.is_flushed and two.is_flushed)
-    mesh.heal()
-    await mesh.wait_until(lambda: mesh.is_complete() and acting(members))
-    await mesh.sleep(0.5)  # The worse holder has left. The better one has its state, and merges it.
+    await world.mesh.run_on(leaving.node, leaving.shards.stop)
+    await world.mesh.wait_until(lambda: leaving.ended)
 
-    assert states(members, one) == {key: list(range(1, 11)) for key in KEYS}
-    assert states(members, two) == {key: list(range(1, 11)) for key in KEYS}
+    await world.rest_and_check()
+    assert leaving.shards.state(KEYS[0]) is None
 
 
 async def test_a_message_that_apply_refuses_is_refused_and_the_shard_lives(cluster):
-    mesh = await cluster(2)
-    members = await members_on(mesh)
-    source = Source(mesh, members[1].node, "ticks", members[1].shards)
-    source.put(b"AAPL")
-    source.put(b"AAPL", b"bad")
-    source.put(b"AAPL")
+    world = await make_world(cluster, 0, "ab")
+    source = world.sources[0]
+    before = source.sent[KEYS[0]]
+    source.put(KEYS[0])
+    source.put(KEYS[0], b"bad")
+    source.put(KEYS[0])
 
-    await mesh.wait_until(lambda: source.is_flushed)
+    await world.mesh.wait_until(lambda: source.is_flushed)
 
-    ((key, number, reason),) = source.refused
-    assert (key, number) == (b"AAPL", 2)
-    assert reason == (Atom("ValueError"), b"a bad message")
-    assert states(members, source) == {b"AAPL": [1, 3]}
+    assert source.refused == [(KEYS[0], (Atom("ValueError"), b"a bad message"))]
+    assert numbers_of(world.members, source)[KEYS[0]] == [*range(1, before + 2), before + 3]
+
+
+class Careless(Numbers):
+    """A keeper that changes the state and then raises."""
+
+    all_or_nothing = False
+
+    def apply(self, state, message, at):
+        results = super().apply(state, b"" if message == b"bad" else message, at)
+        if message == b"bad":
+            raise ValueError("too late")
+        return results
+
+
+async def test_the_state_is_as_before_if_apply_raises_after_a_change(cluster):
+    world = await make_world(cluster, 0, "ab", make_keeper=Careless)
+    source = world.sources[0]
+    before = source.sent[KEYS[0]]
+    source.put(KEYS[0], b"bad")
+
+    await world.mesh.wait_until(lambda: source.is_flushed)
+
+    assert numbers_of(world.members, source)[KEYS[0]] == list(range(1, before + 1))
+    world.sources[1].put(KEYS[0])
+    await world.rest()
+
+
+PIDLESS = [b"x", 1, -1, Atom("a"), [], (), (1,), {Atom("a"): 1}, 1.5, b"y" * 70_000, [(1, 2)], 1 << 70]
+
+
+async def test_malformed_messages_do_not_harm_a_holder(cluster):
+    world = await make_world(cluster, 1, "abc")
+    holder, other = world.holder(KEYS[0]), world.backup(KEYS[0])
+    pid = holder.shards.holder(KEYS[0])
+    sender = other.shards._member
+    shard = holder.shards.of(KEYS[0])
+    sizes = {
+        tags.GIVE: 7,
+        tags.TOOK: 5,
+        tags.COPY: 10,
+        tags.COPIED: 5,
+        tags.ADOPT: 6,
+        tags.ADOPTED: 6,
+        tags.COPIES: 5,
+        tags.FORGET: 5,
+        tags.FORGOT: 5,
+        tags.DONE: 7,
+    }
+    for tag, size in sizes.items():
+        for value in PIDLESS:
+            fields = [world.mesh.random.choice([value, *PIDLESS]) for _ in range(size - 4)]
+            sender.send(pid, (tag, NAME.encode(), shard, *fields, sender.pid))
+            sender.send(pid, (tag, NAME.encode(), value, *fields, sender.pid))
+            sender.send(pid, (tag, value, shard, *fields, sender.pid))
+            sender.send(pid, (tag, NAME.encode(), shard, *fields, value))
+            sender.send(pid, (tag, value))
+        sender.send(pid, (tag, NAME.encode(), shard, *[1] * (size - 4), pid))
+
+    world.put()
+    await world.rest_and_check()
+    assert world.holder(KEYS[0]) is holder
 
 
 @pytest.mark.parametrize(
@@ -150,3 +173,15 @@ async def test_wrong_arguments_are_refused_at_the_call(cluster, options, error, 
 
     with pytest.raises(error, match=text):
         Member(mesh, node, **options)
+
+
+async def test_questions_about_state_need_a_keeper(cluster):
+    mesh = await cluster(1)
+    (node,) = mesh
+    shards = node.shards("feeds")
+
+    with pytest.raises(TypeError, match="keeper="):
+        shards.state("AAPL")
+    with pytest.raises(TypeError, match="keeper="):
+        shards.backups("AAPL")
+    assert shards.lost == 0

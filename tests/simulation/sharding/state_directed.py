@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from erlmesh.core.sharding.names import shard_key, shard_of
 from erlmesh.core.sharding.rendezvous import node_prefix, rank
@@ -104,7 +105,7 @@ async def the_second_holder_killed_as_soon_as_it_acts() -> None:
     killed = world.holder(KEYS[0])
     world.mesh.kill(killed.node)
     # Both copies of what was there before are gone, unless the second one had passed it on.
-    world.lost = {source: 2 for source in world.sources}
+    world.lost = dict.fromkeys(world.sources, 2)
     await world.rest()
     for key in KEYS:
         if killed.shards.of(key) == shard:
@@ -129,7 +130,8 @@ async def kill_while_slices_travel(slices: int, victim: str) -> None:
     assert keeping is not None
 
     def has_slices() -> bool:
-        world.put()
+        if int(world.mesh.now() * 2_000) % 10 == 0:
+            world.sources[0].put(key)
         books = keeping._books
         readers = books[shard].shelf._readers if books else {}
         return any(reader._next >= slices for _, reader in readers.values())
@@ -152,7 +154,7 @@ async def a_move_during_which_the_holder_acts() -> None:
     world = await make_world(20)
     name, key = newcomer_for(world)
     shard = shard_of(key, SHARDS)
-    for _ in range(120):
+    for _ in range(500):
         world.sources[0].put(key, BIG)
     await world.rest_and_check()
     holder = world.holder(key)
@@ -185,6 +187,11 @@ async def both_sides_of_a_partition_and_a_newcomer_better_than_both() -> None:
     await world.rest_and_check()
 
 
+def sees_others(world: World) -> bool:
+    """Whether some member is connected with the other side."""
+    return any(len(member.node.nodes()) > 2 for member in world.up)
+
+
 async def a_holder_killed_at_the_heal() -> None:
     for index in range(4):
         world = await make_world(22)
@@ -195,7 +202,7 @@ async def a_holder_killed_at_the_heal() -> None:
         )
         await world.run_for(15.0)
         world.mesh.heal()
-        await until(world, lambda world=world: any(len(member.node.nodes()) > 2 for member in world.up))
+        await until(world, partial(sees_others, world))
         await world.mesh.sleep(0.002 * index)
         world.mesh.kill(members[index].node)
         await world.rest_and_check()
@@ -219,13 +226,11 @@ async def a_stop_during_a_start() -> None:
 
 async def a_stop_of_each_member_in_turn() -> None:
     world = await make_world(24)
-    lost = [source.outbox.replays for source in world.sources]
     for member in world.up[:-1]:
         world.put(2)
         await world.rest_and_check()
         await world.mesh.stop(member.node)
         await world.rest_and_check()
-    assert len(lost) == 4
 
 
 async def a_start_during_a_cut() -> None:
@@ -262,12 +267,13 @@ async def a_side_with_fewer_messages_loses_them_with_newest() -> None:
     await world.rest_of_sides([members[:2], members[2:]])
     expected = 0
     for key in KEYS:
-        counts = []
+        states = []
         for side in (members[:2], members[2:]):
             (holder,) = [member for member in side if member.acts(member.shards.of(key))]
-            counts.append(len(holder.shards.state(key)))
-        common = 2 * len(world.sources)
-        expected += min(counts) - common
+            states.append(set(holder.shards.state(key)))
+        states.sort(key=len)
+        expected += len(states[0] - states[1])
+    assert expected > 0
     world.mesh.heal()
     await world.mesh.wait_until(world.is_settled)
     await world.mesh.sleep(0.5)
@@ -299,7 +305,7 @@ async def a_keeper_that_cannot_load() -> None:
     """The node with it gets nothing, and the others go on."""
     world = await make_world(29, "abc", make_keeper=FailsToLoad)
     name, key = newcomer_for(world)
-    world.make_keeper = lambda: type("Broken", (FailsToLoad,), {"broken": True})()
+    world.make_keeper = type("Broken", (FailsToLoad,), {"broken": True})
     holder = world.holder(key)
     await world.start(name)
     await world.run_for(1.0)

@@ -95,7 +95,9 @@ class Source:
         self.refused: list[tuple[bytes, Term]] = []
         with mesh.machine(self.node):
             self.outbox = self.node.outbox(
-                name, shards=member.shards, on_refused=lambda refusal: self.refused.append((refusal.key, refusal.reason))
+                name,
+                shards=member.shards,
+                on_refused=lambda refusal: self.refused.append((refusal.key, refusal.reason)),
             )
         self._waiting: list[asyncio.Task[Any]] = []
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from simulation.sharding.state_parts import KEYS
 from simulation.sharding.state_world import World, make_world
 
 __all__ = ["ACTS", "random_history"]

@@ -100,10 +100,18 @@ class World:
 
     async def rest(self, timeout: float = 60.0) -> None:
         """Wait until nothing is to be done."""
-        await self.mesh.wait_until(self.is_settled, timeout=timeout, description=f"settled: {self.describe()}")
-        await self.mesh.wait_until(self.is_flushed, timeout=timeout, description=f"flushed: {self.describe()}")
-        await self.mesh.sleep(0.2)
-        await self.mesh.wait_until(self.is_settled, timeout=timeout, description=f"settled: {self.describe()}")
+        since = self.mesh.now()
+
+        def is_at_rest() -> bool:
+            nonlocal since
+            if not (self.is_settled() and self.is_flushed()):
+                since = self.mesh.now()
+            return self.mesh.now() - since > 0.2
+
+        try:
+            await self.mesh.wait_until(is_at_rest, timeout=timeout)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.describe()}") from error
 
     async def rest_of_sides(self, sides: list[list[Member]]) -> None:
         """Wait until each side of a partition is settled."""
@@ -141,13 +149,17 @@ class World:
         holder = self.holder(key)
         shard = holder.shards.of(key)
         state = holder.shards.state(key)
-        for pid in holder.backups(shard):
-            (member,) = [member for member in self.up if member.node.name == pid.node.name]
+        backups = {pid.node.name for pid in holder.backups(shard)}
+        for member in self.up:
             keeping = member.shards._keeping
             assert keeping is not None
-            (store,) = keeping._books[shard].shelf.stores()
-            assert (store.keys[key].state if key in store.keys else None) == state, "a copy differs"
-            assert len(keeping._books[shard].store.keys) == 0, "a node that does not hold the shard has a state"
+            book = keeping._books[shard]
+            stores = book.shelf.stores()
+            label = f"the copies of shard {shard} on {member.node.name}"
+            assert len(stores) == (member.node.name in backups), f"{label}: {[store.versions for store in stores]}"
+            for store in stores:
+                assert (store.keys[key].state if key in store.keys else None) == state, f"{label} differ"
+            assert member is holder or not book.store.keys, "a node that does not hold the shard has a state"
 
     async def rest_and_check(self) -> None:
         await self.rest()

@@ -1,4 +1,4 @@
-"""States in shards under faults, and wrong versions that these histories find."""
+"""States in shards under faults."""
 
 import pytest
 

@@ -25,10 +25,10 @@ MAX_WINDOW: Final = 8
 class Stream(Generic[S]):
     """A snapshot on its way."""
 
-    def __init__(self, number: int, keeper: Keeper[S], stores: list[Store[S]]) -> None:
+    def __init__(self, number: int, keeper: Keeper[S], stores: list[Store[S]], *, copies: bool) -> None:
         self.number = number
         """Unique among the streams of this node: an answer to an earlier stream does not count."""
-        self.writer = SnapshotWriter(keeper, stores)
+        self.writer = SnapshotWriter(keeper, stores, copies=copies)
         self._taken = 0
         self._window = FIRST_WINDOW
 

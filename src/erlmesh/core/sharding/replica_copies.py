@@ -103,7 +103,7 @@ class CopySide(ReplicaBase[S]):
 
     def _answer(self, taker: Pid, stores: list[Store[S]]) -> None:
         self._streams += 1
-        self._answers[taker] = Stream(self._streams, self._keeper, stores)
+        self._answers[taker] = Stream(self._streams, self._keeper, stores, copies=False)
 
     def _receive_forget(self, holder: Pid, versions: Term) -> bool:
         known = read_versions(versions)

@@ -110,7 +110,7 @@ class HolderSide(ReplicaBase[S]):
 
     def _start_snapshot(self, follower: Follower[S]) -> None:
         self._streams += 1
-        follower.stream = Stream(self._streams, self._keeper, [self.store])
+        follower.stream = Stream(self._streams, self._keeper, [self.store], copies=True)
 
     def _arrange_leaving(self, heir: Pid | None) -> None:
         follower = self._followers.table.get(heir) if heir is not None else None

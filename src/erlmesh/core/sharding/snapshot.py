@@ -66,10 +66,14 @@ def read_versions(term: Term) -> Versions:
 
 
 class SnapshotWriter(Generic[S]):
-    """Writes stores. While it writes a single store, :meth:`copy` says what is to be done with a new message."""
+    """Writes stores. While it writes a single store, :meth:`copy` says what is to be done with a new message.
 
-    def __init__(self, keeper: Keeper[S], stores: Sequence[Store[S]]) -> None:
+    Without ``copies`` the caller sends no copies. Then the reader has nothing that comes while the store is written.
+    """
+
+    def __init__(self, keeper: Keeper[S], stores: Sequence[Store[S]], *, copies: bool = True) -> None:
         self._keeper = keeper
+        self._copies = copies
         self._stores = list(stores)
         self._store: Store[S] | None = None
         self._waiting: dict[bytes, None] = {}
@@ -128,7 +132,8 @@ class SnapshotWriter(Generic[S]):
                     break
                 self._store = self._stores.pop(0)
                 self._waiting = dict.fromkeys(self._store.keys)
-                items.append((_VERSIONS, versions_term(self._store.versions)))
+                self.end_versions = dict(self._store.versions)
+                items.append((_VERSIONS, versions_term(self.end_versions)))
             if self._pieces is not None:
                 units -= self._write_pieces(items, units)
             elif self._waiting:
@@ -136,7 +141,8 @@ class SnapshotWriter(Generic[S]):
             elif self._deferred:
                 break  # The end says which messages the reader has, so their copies come first.
             else:
-                self.end_versions = dict(self._store.versions)
+                if self._copies:
+                    self.end_versions = dict(self._store.versions)
                 items.append((_VERSIONS, versions_term(self.end_versions)))
                 self._store = None
         return items

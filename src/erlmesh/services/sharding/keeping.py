@@ -44,6 +44,7 @@ from erlmesh.core.sharding.replica_effects import (
     Settled,
 )
 from erlmesh.errors import NodeNotAlive, NoProcess
+from erlmesh.etf import as_received
 from erlmesh.net.event_log import event_log
 from erlmesh.records import record
 from erlmesh.runtime.exceptions import to_erlang
@@ -297,7 +298,7 @@ class Keeping:
             text = "the keeper of the shards %s refuses a message with the key %s"
             name = ForeignText(self._name)
             peer_log.write(logging.WARNING, "keeper_refused", source[0].name, text, name, ForeignText(key), error=error)
-            inbox.refuse(entry, number, to_erlang(error)[1])
+            inbox.refuse(entry, number, as_received(to_erlang(error)[1]))
 
     def _node_event(self, message: Term) -> None:
         match message:
