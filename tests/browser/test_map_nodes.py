@@ -21,14 +21,14 @@ from pynode import python_environment
 class Map(OsProcess):
     """``erlmesh map``. ``url`` is the address that it prints."""
 
-    def __init__(self, cluster: Cluster, *arguments: str, port: int | None = None) -> None:
+    def __init__(self, cluster: Cluster, *arguments: str, port: int | None = None, **environment: str) -> None:
         cookie = cluster.home / "cookie"
         cookie.touch(mode=0o600)
         cookie.write_text("monster")
         self.port = port or free_port()
         command = [sys.executable, "-W", "error", "-m", "erlmesh", "map", "--listen", str(self.port), *arguments]
-        environment = {**python_environment(cluster.epmd_port, cluster.home), "ERLMESH_COOKIE_FILE": str(cookie)}
-        super().__init__("erlmesh map", command, environment)
+        own = {**python_environment(cluster.epmd_port, cluster.home), "ERLMESH_COOKIE_FILE": str(cookie)}
+        super().__init__("erlmesh map", command, own | environment)
         cluster.processes.append(self)
         wait_until(lambda: self.logged("http://") or not self.is_running(), what="a map", details=self.recent_log)
         found = re.search(r"http://\S+", "\n".join(self.log))
@@ -41,8 +41,8 @@ def opened(cluster: Cluster, page: Any) -> Any:
     """``opened(*arguments of erlmesh map)`` starts a map and opens its page."""
     page.allowed.extend(SERVER_STOPPED)  # the server ends before the page is closed
 
-    def opened(*arguments: str) -> Map:
-        started = Map(cluster, *arguments)
+    def opened(*arguments: str, **environment: str) -> Map:
+        started = Map(cluster, *arguments, **environment)
         page.goto(started.url)
         page.wait_for_selector('[data-connection="live"]')
         return started
@@ -106,6 +106,23 @@ def test_paused_nodes_of_both_kinds_say_how_old_their_reports_are(cluster, opene
     diotima.cont()
     page.wait_for_selector(node(p, state="up"))
     page.wait_for_selector(node(d, state="up"))
+
+
+def test_a_silent_node_is_lost_and_the_connection_heals(cluster, opened, page):
+    socrates, plato = (cluster.pynode(name, net_ticktime=4) for name in ("socrates", "plato"))
+    s, p = meet(socrates, plato)
+    opened(s, ERLMESH_NET_TICKTIME="4")
+    page.wait_for_selector(node(p, state="up"))
+    count(page, connection(s, p, state="up"), 1)
+
+    plato.stop()
+
+    count(page, connection(s, p, state="silent"), 1)
+    assert re.fullmatch(r"silent for [2-9] of 4 s", page.locator(f"{connection(s, p)} .link-label").text_content())
+    count(page, connection(s, p, state="reconnecting"), 1)
+    plato.cont()
+    count(page, connection(s, p, state="up"), 1)
+    page.wait_for_selector(f'[data-event="reconnecting"][data-subject="{s}"]')
 
 
 def test_code_that_holds_the_event_loop_is_named_by_its_line(cluster, opened, page):

@@ -26,6 +26,8 @@ __all__ = ["run_in_containers"]
 NODES: Final = "Node.list()"
 NET_TICKTIME: Final = 4.0
 """net_ticktime of the nodes, in seconds. A silent node is lost after 3 to 5 s; with the default 60 after 45 to 75 s."""
+_TICK_TIME: Final = ("--env", f"ERLMESH_NET_TICKTIME={NET_TICKTIME:g}")
+"""The option of docker. Nodes that are connected need the same time."""
 DETECTION_LIMIT: Final = NET_TICKTIME * 1.25 + 1.0
 """Seconds within which the other nodes must lose a silent node."""
 RECONNECT_LIMIT: Final = 20.0
@@ -99,7 +101,8 @@ class _ContainerDemo:
             shell.wait_up()
         self._passed(f"three nodes are up {_elapsed(started)} docker run")
         if show_map:
-            open_page(self.console, self.engine.start_map(self.image, [shell.name for shell in self.node_shells]))
+            names = [shell.name for shell in self.node_shells]
+            open_page(self.console, self.engine.start_map(self.image, names, *_TICK_TIME))
             self.console.before_part = lambda: wait_for_enter("\nPress Enter for the next part. ")
         self._connect_all()
         self._pause_node()
@@ -123,7 +126,7 @@ class _ContainerDemo:
         return [self._node_shells[name] for name in names]
 
     def _start(self, name: str, number: int) -> ShellProcess:
-        command = self.engine.shell_command(self.image, name, number, "--env", f"ERLMESH_NET_TICKTIME={NET_TICKTIME:g}")
+        command = self.engine.shell_command(self.image, name, number, *_TICK_TIME)
         self.console.comment(f"docker run -i --name {name} --hostname {name} … {self.image} shell")
         return self._add_shell(name, ContainerShell(f"{name}@{self.engine.address(number)}", command))
 

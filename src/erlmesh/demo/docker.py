@@ -99,8 +99,10 @@ class Engine:
             *options, image, "shell",
         ]  # fmt: skip
 
-    def start_map(self, image: str, addresses: Sequence[str]) -> str:
+    def start_map(self, image: str, addresses: Sequence[str], *options: str) -> str:
         """Start ``erlmesh map`` of the nodes ``addresses`` in a container. Returns the address of its page.
+
+        ``options`` are those of ``docker create``.
 
         The network of the demo has no route to the outside. So the container is in the engine's own network too, and
         its port is published on 127.0.0.1.
@@ -109,7 +111,8 @@ class Engine:
         self.run(
             "create", "--name", name, "--hostname", "map", "--label", self._label,
             "--publish", f"127.0.0.1::{MAP_PORT}", "--volume", f"{self._cookie_file}:{_COOKIE}:ro",
-            "--env", f"ERLMESH_COOKIE_FILE={_COOKIE}", image, "map", "--listen", f"0.0.0.0:{MAP_PORT}", *addresses,
+            "--env", f"ERLMESH_COOKIE_FILE={_COOKIE}", *options,
+            image, "map", "--listen", f"0.0.0.0:{MAP_PORT}", *addresses,
         )  # fmt: skip
         self.run("network", "connect", "--ip", self.address(MAP_NUMBER), self.network, name)
         self.run("start", name)

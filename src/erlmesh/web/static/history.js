@@ -8,6 +8,7 @@ export const LIVE_SPAN = 600;
 /** The number of connections in all kept reports of a live page; a connection takes about 150 bytes. */
 export const LIVE_BUDGET = 250000;
 const MOST_EVENTS = 2000;
+const SLOW = { groups: [], names: {}, shards: {} };
 const FIGURES = new Set(["time", "silent", "in", "out", "queued", "uptime", "processes", "next", "for"]);
 
 export class History {
@@ -85,20 +86,26 @@ export class History {
   #addReport(received, at) {
     const versions = this.versions.get(received.node) ?? [];
     this.versions.set(received.node, versions);
-    // A report leaves out its groups, names and shards if they are as before.
-    const report = { groups: [], names: {}, shards: {}, ...slowParts(versions.at(-1)?.report), ...received };
-    const shape = JSON.stringify(report, (key, value) => (FIGURES.has(key) && typeof value !== "object" ? undefined : value));
     const last = versions.at(-1);
-    const size = 1 + Object.keys(report.links ?? {}).length + (report.groups ?? []).reduce((sum, group) => sum + group.members.length, 0);
-    // Two versions with equal shapes: the second is replaced until the interval has passed.
     const before = versions.at(-2);
-    if (last?.shape === shape && before?.shape === shape && at - before.at < this.#interval(size)) {
-      versions[versions.length - 1] = { at, report, shape, size };
-      this.size += size - last.size;
+    // A report leaves out its groups, names and shards if they are as before. Then versions share them.
+    const report = { ...SLOW, ...slowParts(last?.report), ...received };
+    const { groups, names, shards, ...fast } = received;
+    const shape = JSON.stringify(fast, (key, value) => (FIGURES.has(key) && typeof value !== "object" ? undefined : value));
+    const isSlow = [groups, names, shards].some((part) => part !== undefined);
+    const slowShape = isSlow || !last?.slowShape ? JSON.stringify(slowParts(report)) : last.slowShape;
+    const members = slowShape === last?.slowShape ? 0 : report.groups.reduce((sum, group) => sum + 1 + group.members.length, 0);
+    const version = { at, report, shape, slowShape, size: 1 + Object.keys(report.links ?? {}).length + members };
+    if (slowShape === last?.slowShape) Object.assign(report, slowParts(last.report));
+    // Two versions with equal shapes: the second is replaced until the interval has passed.
+    const isSame = [last, before].every((each) => each?.shape === shape && each?.slowShape === slowShape);
+    if (isSame && at - before.at < this.#interval(version.size)) {
+      versions[versions.length - 1] = version;
+      this.size += version.size - last.size;
       return;
     }
-    versions.push({ at, report, shape, size });
-    this.size += size;
+    versions.push(version);
+    this.size += version.size;
   }
 
   /** The seconds between two kept versions that differ in figures only. More nodes have fewer versions. */
@@ -109,7 +116,7 @@ export class History {
   #addGone(name, at) {
     const versions = this.versions.get(name);
     if (versions?.at(-1)?.report) {
-      versions.push({ at, report: null, shape: null, size: 1 });
+      versions.push({ at, report: null, shape: null, slowShape: null, size: 1 });
       this.size += 1;
     }
   }

@@ -1,6 +1,7 @@
 // The groups, the global names and the shards beside the mesh.
 import { element, keyed, setAttributes, setText } from "./dom.js";
 import { groupTable, nameTable, shardTable } from "./groups.js";
+import { isFresh } from "./nodes.js";
 import { aliveName, counted } from "./text.js";
 
 const MOST_GROUPS = 100;
@@ -24,6 +25,11 @@ export class ListsView {
   render({ reports, now, nodes, control }) {
     renderChoices(this.seenBy, [["", "all nodes"], ...nodes.filter((node) => reports.get(node.name)?.groups?.length).map(({ name }) => [name, name])]);
     const options = { observer: this.seenBy.value || null, filter: this.filter.value.trim(), now };
+    // Groups may have thousands of members, and most reports leave them as they are.
+    const inputs = [control, options.observer, options.filter];
+    for (const [name, report] of reports) inputs.push(name, report.groups, report.names, report.shards, isFresh(report, now));
+    if (inputs.length === this.drawn?.length && inputs.every((input, index) => input === this.drawn[index])) return;
+    this.drawn = inputs;
     this.#renderGroups(groupTable(reports, options), control);
     this.#renderNames(nameTable(reports, options));
     this.#renderShards(shardTable(reports, options), nodes.map(({ name }) => name));

@@ -57,24 +57,26 @@ function newLink() {
 }
 
 function updateLink(group, link, at, sizes, selected) {
-  const [title, hit, first, second, label] = group.children;
-  const ends = line(at.get(link.a), at.get(link.b), sizes.node + 3);
   const flows = flowOf(link);
-  setAttributes(group, {
-    "data-link": link.key,
-    "data-state": link.state,
-    "data-seen-by": link.seenBy,
-    "data-selected": selected?.link === link.key || selected?.node === link.a || selected?.node === link.b,
-    role: "img",
-    "aria-label": linkLabel(link),
-  });
-  setText(title, linkLabel(link));
+  const views = [shownState(link, 0), shownState(link, 1)];
+  const widths = flows.map((flow) => widthFor(flow, sizes.line));
+  const [from, to] = [at.get(link.a), at.get(link.b)];
+  const isSelected = selected?.link === link.key || selected?.node === link.a || selected?.node === link.b;
+  // The node that is gone says it, once.
+  const hasText = selected?.link === link.key || (sizes.linkLabels && !from.isGone && !to.isGone);
+  const text = hasText ? linkText(link, flows) : "";
+  const words = linkLabel(link);
+  const drawn = [link.state, link.seenBy, ...views, ...widths, from.x, from.y, to.x, to.y, sizes.node, isSelected, text, words].join("|");
+  if (group.drawn === drawn) return; // most of the hundreds of connections stay the same
+  group.drawn = drawn;
+  const [title, hit, first, second, label] = group.children;
+  const ends = line(from, to, sizes.node + 3);
+  setAttributes(group, { "data-link": link.key, "data-state": link.state, "data-seen-by": link.seenBy, "data-selected": isSelected, role: "img", "aria-label": words });
+  setText(title, words);
   setAttributes(hit, coordinates(ends.from, ends.to));
-  setAttributes(first, { ...coordinates(ends.from, ends.middle), "data-side": link.a, "data-view": shownState(link, 0), "stroke-width": widthFor(flows[0], sizes.line) });
-  setAttributes(second, { ...coordinates(ends.to, ends.middle), "data-side": link.b, "data-view": shownState(link, 1), "stroke-width": widthFor(flows[1], sizes.line) });
-  const isSelected = selected?.link === link.key;
-  const hasGoneEnd = at.get(link.a).isGone || at.get(link.b).isGone; // the node says it, once
-  setText(label, isSelected || (sizes.linkLabels && !hasGoneEnd) ? linkText(link, flows) : "");
+  setAttributes(first, { ...coordinates(ends.from, ends.middle), "data-side": link.a, "data-view": views[0], "stroke-width": widths[0] });
+  setAttributes(second, { ...coordinates(ends.to, ends.middle), "data-side": link.b, "data-view": views[1], "stroke-width": widths[1] });
+  setText(label, text);
   setAttributes(label, { x: ends.label.x, y: ends.label.y, dy: "0.35em" });
 }
 
