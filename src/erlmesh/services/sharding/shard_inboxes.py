@@ -47,8 +47,10 @@ class ShardInboxes:
         self._closed.put(source, key, number, sender)
 
     def close(self, shard: int) -> None:
-        """The shard is held no longer."""
-        self._open.pop(shard, None)
+        """The shard is held no longer. Call this before others hear of it: answers of a former holder do not count."""
+        inbox = self._open.pop(shard, None)
+        if inbox is not None:
+            self._answer(inbox)
         self._at_act.pop(shard, None)
         self._withheld = [each for each in self._withheld if each[0] != shard]
 
