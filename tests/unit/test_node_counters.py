@@ -99,35 +99,3 @@ def test_durations_are_counted_in_buckets():
 
     assert counts.buckets() == [("0.1", 2), ("1", 3), ("+Inf", 4)]
     assert counts.total == 3.65
-
-
-class Recorder:
-    def __init__(self, name, log):
-        self.name, self.log = name, log
-
-    def outgoing(self, kind, target, what):
-        self.log.append((self.name, kind))
-        return self
-
-    def __enter__(self):
-        pass
-
-    def __exit__(self, *_):
-        self.log.append((self.name, "end"))
-
-
-def test_several_observers_are_told_of_a_call_and_none_is_the_default():
-    counters, log = NodeCounters(), []
-    one, two = Recorder(1, log), Recorder(2, log)
-    assert counters.calls is None
-
-    counters.observe(one)
-    counters.observe(two)
-    with counters.calls.outgoing("call", None, None):
-        pass
-    counters.observe_no_more(one)
-
-    assert log == [(1, "call"), (2, "call"), (2, "end"), (1, "end")]
-    assert counters.calls is two
-    counters.observe_no_more(two)
-    assert counters.calls is None

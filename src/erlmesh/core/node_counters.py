@@ -17,7 +17,6 @@ keeps its label until it ends. So the sums under one label never decrease.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from erlmesh.terms import Atom, Pid, Ref, Term
 
     class CallObserver(Protocol):
-        """What is told of the calls of a node, for metrics and traces."""
+        """What is told of the calls of a node, for traces."""
 
         def outgoing(self, kind: str, target: object, name: object) -> AbstractContextManager[TracedCall | None]:
             """A call to ``target`` begins. The context ends with it. It gets the exception of a call that fails.
@@ -36,6 +35,12 @@ if TYPE_CHECKING:
             ``kind`` is ``call`` (a request of ``gen``) or ``rpc``. ``name`` is what is called: a term. The value of the
             context is None if the call carries nothing.
             """
+
+    class CallTimer(Protocol):
+        """What counts the durations of calls, for metrics. It is called for each call, so it is quick."""
+
+        def ended(self, kind: str, started: float, failure: type[BaseException] | None) -> None:
+            """A call has ended that began at ``started`` (``time.perf_counter``). ``failure`` is None for a value."""
 
     class TracedCall(Protocol):
         """A call that may carry the context of a trace."""
@@ -135,27 +140,14 @@ class NodeCounters:
         self.peers = PeerTotals(6)
         """Bytes in and out, signals in and out, ticks in and out."""
         self.calls: CallObserver | None = None
-        """None while neither metrics nor traces are on."""
+        """None while traces are off."""
+        self.durations: CallTimer | None = None
+        """None while metrics are off."""
         self.tracer: Tracer | None = None
         """None while traces are off."""
         self.tracing_peers: set[Atom] = set()
         """The connected nodes that have said that they make traces."""
-        self._observers: list[CallObserver] = []
         self._counts: dict[str, dict[str, int]] = {}
-
-    def observe(self, observer: CallObserver) -> None:
-        """From now on tell ``observer`` of each call. Those that observe already are told first."""
-        self._observers.append(observer)
-        self._choose()
-
-    def observe_no_more(self, observer: CallObserver) -> None:
-        """Tell ``observer`` no more."""
-        self._observers = [each for each in self._observers if each is not observer]
-        self._choose()
-
-    def _choose(self) -> None:
-        found = self._observers
-        self.calls = found[0] if len(found) == 1 else _Several([*found]) if found else None
 
     def add(self, what: str, reason: str = "", number: int = 1) -> None:
         """Count ``number`` events. ``reason`` is a word of this node, never one that another node has chosen."""
@@ -167,28 +159,6 @@ class NodeCounters:
     def counts(self, what: str) -> dict[str, int]:
         """Return a copy of the numbers by reason."""
         return dict(self._counts.get(what, ()))
-
-
-class _Several:
-    """Several observers as one."""
-
-    def __init__(self, observers: list[CallObserver]) -> None:
-        self._observers = observers
-
-    def outgoing(self, kind: str, target: object, name: object) -> _SeveralCalls:
-        return _SeveralCalls([observer.outgoing(kind, target, name) for observer in self._observers])
-
-
-class _SeveralCalls(ExitStack):
-    """One call, as all observers see it. Its value is that of the observer whose call carries a context."""
-
-    def __init__(self, calls: list[AbstractContextManager[TracedCall | None]]) -> None:
-        super().__init__()
-        self._calls = calls
-
-    def __enter__(self) -> TracedCall | None:  # type: ignore[override]
-        entered = [self.enter_context(call) for call in self._calls]
-        return next((call for call in entered if call is not None), None)
 
 
 def word_of(kind: type[BaseException]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
 
 from erlmesh.core import gen
 from erlmesh.core.monitors import MonitorEntry
@@ -14,7 +16,7 @@ from erlmesh.runtime.wakeups import Wait
 from erlmesh.terms import Atom, Pid, Term
 
 if TYPE_CHECKING:
-    from erlmesh.core.node_counters import TracedCall
+    from erlmesh.core.node_counters import CallObserver, TracedCall
 
 __all__ = ["GenCalls"]
 
@@ -34,11 +36,17 @@ class GenCalls:
         self._dispatcher = dispatcher
         self._signal_sender = signal_sender
 
-    async def call(self, caller: LocalProcess, to: Destination, request: Term, timeout: float | None) -> Term:
+    def call(
+        self, caller: LocalProcess, to: Destination, request: Term, timeout: float | None
+    ) -> Coroutine[Any, Any, Term]:
         """See :meth:`Process.call`."""
-        observer = self._counters.calls
-        if observer is None:
-            return await self._call(caller, to, request, timeout)
+        if self._counters.calls is None:
+            return self._call(caller, to, request, timeout)
+        return self._traced_call(self._counters.calls, caller, to, request, timeout)
+
+    async def _traced_call(
+        self, observer: CallObserver, caller: LocalProcess, to: Destination, request: Term, timeout: float | None
+    ) -> Term:
         with observer.outgoing("call", to, request) as traced:
             return await self._call(caller, to, request, timeout, traced)
 
@@ -50,7 +58,9 @@ class GenCalls:
         timeout: float | None,
         traced: TracedCall | None = None,
     ) -> Term:
-        registry, sender = self._registry, self._signal_sender
+        registry, sender, durations = self._registry, self._signal_sender, self._counters.durations
+        started = 0.0 if durations is None else perf_counter()
+        failure: type[BaseException] | None = None
         ref = registry.alias(caller)
         answer = caller._pending_calls[ref] = Wait(self._wakeups)
         if timeout is not None:
@@ -60,15 +70,21 @@ class GenCalls:
             sender.send_call(caller, to, gen.call(caller.pid, ref, request), ref, token)
             return await answer
         except TimeoutError:
+            failure = CallTimeout if answer.timed_out else TimeoutError
             if not answer.timed_out:
                 raise
             raise CallTimeout(f"no answer from {to} within {timeout:g} s") from None
+        except BaseException as error:
+            failure = type(error)
+            raise
         finally:
             if timeout is not None:
                 self._deadlines.remove(answer, timeout)
             caller._pending_calls.pop(ref, None)
             registry.unalias(caller, ref)  # A late reply to an alias is dropped.
             sender.demonitor(caller, ref)
+            if durations is not None:
+                durations.ended("call", started, failure)
 
     def _node_of(self, to: Destination) -> Atom:
         if type(to) is Pid:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from types import TracebackType
+from bisect import bisect_left
+from time import perf_counter
 from typing import Final
 
 from erlmesh.core.duration_counts import DurationCounts
@@ -13,6 +13,7 @@ from erlmesh.services.metrics.catalogue import DURATION_BUCKETS
 
 __all__ = ["CallDurations", "outcome_of"]
 
+KINDS: Final = ("call", "rpc")
 _OUTCOMES: Final = (
     (CallTimeout, "timeout"),
     (NoProcess, "no_process"),
@@ -30,33 +31,28 @@ def outcome_of(kind: type[BaseException] | None) -> str:
 
 
 class CallDurations:
-    """Counts the calls of a node by kind and outcome. It is a :class:`CallObserver`."""
+    """Counts the calls of a node by kind and outcome. It is the ``CallTimer`` of the node."""
 
     def __init__(self) -> None:
-        self.by_outcome: dict[tuple[str, str], DurationCounts] = {}
+        self._succeeded = {kind: DurationCounts(DURATION_BUCKETS) for kind in KINDS}
+        self._failed: dict[tuple[str, str], DurationCounts] = {}
+        self.users = 0
+        """How many registries read it."""
 
-    def outgoing(self, kind: str, _target: object, _name: object) -> _Measured:
-        return _Measured(self, kind)
+    def ended(self, kind: str, started: float, failure: type[BaseException] | None) -> None:
+        """Count a call that began at ``started``."""
+        seconds = perf_counter() - started
+        counts = self._succeeded[kind] if failure is None else self._failures(kind, outcome_of(failure))
+        # `DurationCounts.add`, inlined: this runs for each call.
+        counts.counts[bisect_left(DURATION_BUCKETS, seconds)] += 1
+        counts.total += seconds
 
-    def ended(self, kind: str, outcome: str, seconds: float) -> None:
-        """Count a call."""
-        counts = self.by_outcome.get((kind, outcome))
+    def _failures(self, kind: str, outcome: str) -> DurationCounts:
+        counts = self._failed.get((kind, outcome))
         if counts is None:
-            counts = self.by_outcome[kind, outcome] = DurationCounts(DURATION_BUCKETS)
-        counts.add(seconds)
+            counts = self._failed[kind, outcome] = DurationCounts(DURATION_BUCKETS)
+        return counts
 
-
-class _Measured:
-    __slots__ = ("_durations", "_kind", "_started")
-
-    def __init__(self, durations: CallDurations, kind: str) -> None:
-        self._durations = durations
-        self._kind = kind
-
-    def __enter__(self) -> None:
-        self._started = time.perf_counter()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        self._durations.ended(self._kind, outcome_of(kind), time.perf_counter() - self._started)
+    def by_outcome(self) -> dict[tuple[str, str], DurationCounts]:
+        """Return the histograms by kind and outcome."""
+        return {(kind, "ok"): counts for kind, counts in self._succeeded.items()} | self._failed

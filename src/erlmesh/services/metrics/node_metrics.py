@@ -39,7 +39,11 @@ class NodeMetrics:
         self._services = services
         self._node = printable(runtime.name)
         self._loop = asyncio.get_running_loop()
-        self._durations = CallDurations()
+        # All registries of a node share it.
+        found = runtime.state.counters.durations
+        self._durations = found if isinstance(found, CallDurations) else CallDurations()
+        self._durations.users += 1
+        runtime.state.counters.durations = self._durations
         self._lag = LoopLag(lambda: self.is_open)
         self._started = time.time() - (runtime.now() - runtime.started_at)
         self._last = Values(self._node)
@@ -47,7 +51,6 @@ class NodeMetrics:
         self._lock = threading.Lock()
         self._asked: threading.Event | None = None
         """Set when the loop has read the tables. None while no thread waits for that."""
-        runtime.state.counters.observe(self._durations)
 
     @property
     def is_open(self) -> bool:
@@ -59,7 +62,9 @@ class NodeMetrics:
         if not self._closed:
             self._closed = True
             self._lag.close()
-            self._runtime.state.counters.observe_no_more(self._durations)
+            self._durations.users -= 1
+            if not self._durations.users:
+                self._runtime.state.counters.durations = None
 
     def ask(self) -> threading.Event | None:
         """Let the event loop read the tables. Return what is set when it has; None if this thread need not wait."""
@@ -103,7 +108,7 @@ class NodeMetrics:
         read_tables(values, self._runtime, self._services)
         values.add("erlmesh_event_loop_blocked_seconds", 0.0)
         values.add_durations("erlmesh_event_loop_lag_seconds", self._lag.counts)
-        for (kind, outcome), counts in self._durations.by_outcome.items():
+        for (kind, outcome), counts in self._durations.by_outcome().items():
             values.add_durations("erlmesh_call_duration_seconds", counts, kind, outcome)
         self._last, self._last_at = values, time.monotonic()
         return values

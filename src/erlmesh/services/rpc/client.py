@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from erlmesh.core.node_names import NodeTable
@@ -90,11 +91,21 @@ async def call(
 ) -> Term:
     """Call a function on ``peer`` and return its value. See :meth:`Rpc.__call__`."""
     target, mfa = Atom(peer), (Atom(module), Atom(function), list(arguments))
-    observer = node.state.counters.calls
-    if observer is None:
+    counters = node.state.counters
+    if counters.calls is None and counters.durations is None:
         return await _call(node, target, mfa, timeout)
-    with observer.outgoing("rpc", target, mfa) as traced:
-        return await _call(node, target, mfa, timeout, traced)
+    durations, started, failure = counters.durations, perf_counter(), None
+    try:
+        if counters.calls is None:
+            return await _call(node, target, mfa, timeout)
+        with counters.calls.outgoing("rpc", target, mfa) as traced:
+            return await _call(node, target, mfa, timeout, traced)
+    except BaseException as error:
+        failure = type(error)
+        raise
+    finally:
+        if durations is not None:
+            durations.ended("rpc", started, failure)
 
 
 async def _call(node: Runtime, target: Atom, mfa: MFA, timeout: float | None, traced: TracedCall | None = None) -> Term:

@@ -42,15 +42,13 @@ class NodeTraces:
         self._calls: OrderedDict[Ref, Term] = OrderedDict()
         """The tokens of calls that have arrived, or that go to a process of this node."""
         self._counters = runtime.state.counters
-        self._counters.observe(self)
-        self._counters.tracer = self
+        self._counters.calls = self._counters.tracer = self
         runtime.announce_traces()
 
     def close(self) -> None:
         """Make no more spans. Other nodes may still send contexts, which are ignored."""
-        self._counters.observe_no_more(self)
         if self._counters.tracer is self:
-            self._counters.tracer = None
+            self._counters.calls = self._counters.tracer = None
 
     # Calls of this node
 
