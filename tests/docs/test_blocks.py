@@ -51,7 +51,7 @@ def test_a_test_handles_every_block():
     handled = {"sh", "yaml", "json", "pycon", *TYPED}
     checks = {"commit-message", "otp-test", "command-examples", "blocked-loop-log", "pytest"}
     checks |= {"companion", "companion-error"}  # test_companion.py
-    checks |= {"from-howto", "seq-trace"}  # below
+    checks |= {"from-howto", "seq-trace", "incident", "incident-log"}  # below
     checks |= {"phoenix-live-view", "phoenix-worker", "phoenix-guest"}  # test_phoenix.py
     checks |= {"same-worker-python", "same-worker-elixir", "singleton", "consumer-group"}  # test_sharding.py
     checks |= {"delivery-python", "delivery-elixir"}  # test_delivery.py
@@ -298,3 +298,30 @@ def test_the_elixir_lines_set_the_token_that_the_otp_test_uses(block):
 
     assert "set_token(:label, :otel_propagator_text_map.inject([]))" in block.text
     assert "seq_trace:set_token(label, [{<<" in test
+
+
+# Incidents
+
+
+@checked_by("incident")
+def test_the_series_of_an_incident_exist(block):
+    from erlmesh.services.metrics.catalogue import METRICS
+
+    labels = {}
+    for metric in METRICS:
+        suffixes = ("_bucket", "_count", "_sum") if metric.kind == "histogram" else ("",)
+        labels |= {metric.series + suffix: {"node", "le", *metric.labels} for suffix in suffixes}
+    for line in block.text.splitlines():
+        name, given, value = re.fullmatch(r"(\w+)\{(.*)\} (\S+)", line).groups()
+        assert {*re.findall(r'(\w+)="', given)} <= labels[name], line
+        assert float(value) >= 0
+
+
+@checked_by("incident-log")
+def test_the_lines_of_an_incident_have_events_that_exist(block):
+    from erlmesh.log_events import EVENTS
+
+    for line in block.text.splitlines():
+        record = json.loads(line)
+        assert record["event"] in EVENTS
+        assert {"time", "level", "logger", "node", "message"} <= record.keys()
