@@ -2,7 +2,7 @@
 
 import pytest
 
-from erlmesh.core.sharding.outbox_book import OutboxBook
+from erlmesh.core.sharding.outbox_book import IDLE_LIMIT, OutboxBook
 from erlmesh.terms import Atom, Pid
 
 A, B = Pid(Atom("a@h"), 1, 0, 1), Pid(Atom("b@h"), 1, 0, 1)
@@ -296,3 +296,18 @@ def test_only_the_keys_of_the_bucket_move():
     book.move(1, lambda _: B)
 
     assert book.waiting() == {A: 1, B: 1}
+
+
+def test_of_keys_that_are_not_used_only_the_next_number_is_kept():
+    desk = Desk(credit=10)
+    for number in range(3 * IDLE_LIMIT):
+        desk.put(b"%d" % number, b"m")
+        desk.sends()
+        desk.book.acknowledged(b"%d" % number, 1)
+
+    assert len(desk.book._streams) == IDLE_LIMIT
+    assert desk.book.find(b"0") is None
+    assert desk.put(b"0", b"m") == 2
+    assert desk.put(b"1", b"m") == 2
+    assert desk.sends() == [(b"0", 2, b"m"), (b"1", 2, b"m")]
+    assert len(desk.book._streams) <= IDLE_LIMIT + 2

@@ -24,6 +24,7 @@ source and key that are remembered: above it, the node's own pair that was not u
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
@@ -105,7 +106,8 @@ class _Node:
     __slots__ = ("entries", "gone_since", "held", "open", "runs")
 
     def __init__(self) -> None:
-        self.entries: dict[tuple[Source, bytes], Entry] = {}
+        self.entries: OrderedDict[tuple[Source, bytes], Entry] = OrderedDict()
+        """The first one is removed often, which is slow in a dict."""
         self.gone_since: float | None = None
         self.held: dict[Entry, None] = {}
         """Those that were told to wait, and not yet to go."""
@@ -204,8 +206,7 @@ class InboxBook:
         """Forget an entry that was not used since the last time it was looked at."""
         entries = node.entries
         while True:
-            at = next(iter(entries))
-            entry = entries.pop(at)
+            at, entry = entries.popitem(last=False)
             if not entry.used:
                 break
             entry.used = False

@@ -19,14 +19,16 @@ A *bucket* is what moves together: a shard, or None if each key has a holder of 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from erlmesh.terms import Atom, Pid
 
-__all__ = ["Holder", "OutboxBook", "Send", "Stream"]
+__all__ = ["IDLE_LIMIT", "Holder", "OutboxBook", "Send", "Stream"]
 
+IDLE_LIMIT: Final = 4_096
+"""Streams without messages that are kept as they are. Of older ones only the next number is kept."""
 _HOLE: Final = b""
 """Stands for a message that was refused. No encoded term is empty."""
 
@@ -67,8 +69,8 @@ class Holder:
         """Messages that are kept for it."""
         self.sent = 0
         """Those of them that were sent."""
-        self.ready: dict[Stream, None] = {}
-        """The streams that have a message to send."""
+        self.ready: OrderedDict[Stream, None] = OrderedDict()
+        """The streams that have a message to send. The first one is removed often, which is slow in a dict."""
 
 
 class OutboxBook:
@@ -85,6 +87,10 @@ class OutboxBook:
         self.kept = 0
         """All messages that are neither acknowledged nor refused."""
         self._streams: dict[bytes, Stream] = {}
+        self._idle: OrderedDict[Stream, None] = OrderedDict()
+        """The streams without messages. The one that has had some last is the last one."""
+        self._next_numbers: dict[bytes, int] = {}
+        """Of the keys that have no stream any more."""
         self._active: dict[Any, dict[Stream, None]] = {}
         """The streams with messages, by bucket."""
         self._holders: dict[Pid | None, Holder] = {}
@@ -94,13 +100,25 @@ class OutboxBook:
     # What the user does
 
     def find(self, key: bytes) -> Stream | None:
-        """The stream of a key. None if the key is new."""
+        """The stream of a key. None if the key is new, or was not used for a long time.
+
+        A stream without messages may be forgotten at any other call: find it again.
+        """
         return self._streams.get(key)
 
     def add_stream(self, key: bytes, bucket: Any, label: bytes) -> Stream:
-        """Add a stream for a new key. It has no holder yet."""
+        """Add a stream for a key that has none. It has no holder yet."""
         stream = self._streams[key] = Stream(key, bucket, self.holder(None), label)
+        stream.base = self._next_numbers.pop(key, 1)
+        self._add_idle(stream)
         return stream
+
+    def _add_idle(self, stream: Stream) -> None:
+        self._idle[stream] = None
+        if len(self._idle) > IDLE_LIMIT:
+            oldest, _ = self._idle.popitem(last=False)
+            del self._streams[oldest.key]
+            self._next_numbers[oldest.key] = oldest.base
 
     def holder(self, pid: Pid | None) -> Holder:
         """The entry of a holder."""
@@ -120,6 +138,7 @@ class OutboxBook:
         messages = stream.messages
         if not messages:
             stream.progressed = True
+            del self._idle[stream]
             self._active.setdefault(stream.bucket, {})[stream] = None
         messages.append(message)
         holder.kept += 1
@@ -137,8 +156,7 @@ class OutboxBook:
         """
         ready = holder.ready
         while ready and holder.sent < self.credit:
-            stream = next(iter(ready))
-            del ready[stream]
+            stream, _ = ready.popitem(last=False)
             index, messages = stream.sent, stream.messages
             while index < len(messages) and messages[index] is _HOLE:
                 index += 1
@@ -319,6 +337,7 @@ class OutboxBook:
             del active[stream]
             if not active:
                 del self._active[stream.bucket]
+            self._add_idle(stream)
         if self._highest and self._highest.get(stream.key, stream.base) < stream.base:
             del self._highest[stream.key]
 

@@ -8,6 +8,7 @@ one by one. What is older counts as known.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Final
 
 from erlmesh.core.sharding.messages import Source
@@ -53,7 +54,7 @@ class ReceiptBook:
     def __init__(self, *, limit: int = SEEN_LIMIT) -> None:
         self._limit = limit
         self._seen: dict[tuple[Source, bytes], _Seen] = {}
-        self._of_node: dict[Atom, dict[tuple[Source, bytes], None]] = {}
+        self._of_node: dict[Atom, OrderedDict[tuple[Source, bytes], None]] = {}
         """Who has sent what last: a node that sends too many different ones makes itself forgotten, not others."""
         self.duplicates = 0
         self.forgotten = 0
@@ -79,10 +80,9 @@ class ReceiptBook:
         return False
 
     def _add(self, node: Atom, at: tuple[Source, bytes]) -> None:
-        table = self._of_node.setdefault(node, {})
+        table = self._of_node.setdefault(node, OrderedDict())
         while len(table) >= self._limit:
-            oldest = next(iter(table))
-            del table[oldest]
+            oldest, _ = table.popitem(last=False)
             seen = self._seen[oldest]
             if seen.used:
                 seen.used = False

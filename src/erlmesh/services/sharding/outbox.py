@@ -154,7 +154,7 @@ class Outbox:
         stream = book.find(at) or self._add_stream(at)
         holder = stream.holder if stream.messages else book.holder(self._holders.holder_of(at, stream.bucket))
         if holder.kept >= book.credit or self._waiting or not self._process.alive:
-            holder = await self._wait_for_room(stream, wait)
+            stream, holder = await self._wait_for_room(at, wait)
         number = book.put(stream, holder, data)
         if self._probe_timer is None:
             self._probe_timer = asyncio.get_running_loop().call_later(PROBE_INTERVAL, self._probe)
@@ -219,17 +219,16 @@ class Outbox:
         if not self._process.alive:
             raise OutboxClosed(f"the outbox {self.name} has ended")
 
-    async def _wait_for_room(self, stream: Stream, wait: bool) -> Holder:
-        """Wait until one more message may be kept for the holder of a stream, in turn. Return the holder."""
+    async def _wait_for_room(self, key: bytes, wait: bool) -> tuple[Stream, Holder]:
+        """Wait until one more message may be kept for the holder of a key, in turn. Return the stream and it."""
         book, is_next = self._book, False
         while True:
             self._require_open()
-            holder = (
-                stream.holder if stream.messages else book.holder(self._holders.holder_of(stream.key, stream.bucket))
-            )
+            stream = book.find(key) or self._add_stream(key)
+            holder = stream.holder if stream.messages else book.holder(self._holders.holder_of(key, stream.bucket))
             queue = self._waiting.get(holder.pid)
             if book.has_room(holder) and (is_next or not queue):
-                return holder
+                return stream, holder
             if not wait:
                 raise Full(f"{holder.kept:,} messages are kept for {holder.pid or 'keys without a holder'}")
             if queue is None:
