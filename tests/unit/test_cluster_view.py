@@ -121,9 +121,10 @@ def test_a_lost_node_says_no_word_so_the_first_other_one_does(cluster):
     cluster.put_view(A, view({B: link("down")}, groups=[]), "push", 2)
     assert not any(kind == "left" for kind, _ in events(cluster))
     cluster.node_down(B, "connection_closed", 2.1)
+    left = [text for kind, text in events(cluster) if kind == "left"]
     cluster.put_view(C, view({A: link()}, groups=[]), "push", 2.2)
 
-    left = [text for kind, text in events(cluster) if kind == "left"]
+    assert left == [text for kind, text in events(cluster) if kind == "left"]
     assert left == [f"<0.1.0> of {B} is no member of g any more: its node is not connected."]
 
 

@@ -160,6 +160,13 @@ async def test_the_token_goes_from_the_address_into_a_cookie(server, source, ask
     assert status == 200
 
 
+@served()
+async def test_a_page_without_a_token_sets_no_cookie(server, source, ask):
+    _, _, headers = await ask("/?token=chosen")
+
+    assert "Set-Cookie" not in headers
+
+
 @served(token=TOKEN)
 async def test_a_program_gives_the_token_as_bearer(server, source, ask):
     assert (await ask("/", Authorization=f"Bearer {TOKEN}"))[0] == 200
