@@ -31,7 +31,8 @@ TO_WEBP = """async (png) => {
     const bytes = new Uint8Array(await blob.arrayBuffer());
     return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
 }"""
-SIZE = {"width": 1280, "height": 760}
+SHARDS = 48
+SIZE = {"width": 1280, "height": 800}
 
 
 def main(picture: Path) -> None:
@@ -76,6 +77,8 @@ def photograph(picture: Path, url: str, shells: list[ShellProcess]) -> None:
         wait_for(page, ".link[data-state=up]", len(shells) * (len(shells) - 1) // 2)
         fill(shells)
         wait_for(page, '[data-group="pg|workers"] [data-member]', len(shells))
+        wait_for(page, "[data-shards=orders] .load li", 3)
+        wait_for(page, '[data-shard][data-state="owned"]', SHARDS)
         next(shell for shell in shells if shell.alive_name == KILLED).kill()
         page.wait_for_selector(f'[data-node="{KILLED}@{HOST}"][data-state="gone"]')
         wait_for(page, '[data-group="pg|workers"] [data-member]', len(shells) - 1)
@@ -88,11 +91,13 @@ def photograph(picture: Path, url: str, shells: list[ShellProcess]) -> None:
 
 
 def fill(shells: list[ShellProcess]) -> None:
-    """Put the shells into groups."""
+    """Put the shells into groups, and let some hold shards."""
     for shell in shells:
         shell.ask(":pg.join(:workers, self)" if isinstance(shell, PythonShell) else ":pg.join(:workers, self())")
     for shell in shells[:2]:
         shell.ask(":pg.join(:models, self)")
+    for shell in shells[:3]:
+        shell.ask(f"me.node.shards('orders', shards={SHARDS}, settle=0.2, release_timeout=0.1, process=me).start()")
 
 
 def wait_for(page: Page, selector: str, amount: int) -> None:

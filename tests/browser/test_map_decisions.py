@@ -108,7 +108,7 @@ def test_hidden_and_lost_nodes_are_not_expected_to_be_connected(call):
         ({}, 12, "old", "12 s old"),
         ({"alive": False}, 1, "gone", "gone"),
         ({"source": "none"}, 1, "unknown", ""),
-        ({"busy": {"for": 2, "line": "app.py:7 in f", "gil": False}}, 1, "busy", "busy 3 s: app.py:7 in f"),
+        ({"busy": {"for": 2, "line": "/srv/my app/app.py:7 in f", "gil": False}}, 1, "busy", "busy 3 s: app.py:7 in f"),
         ({"busy": {"for": 2, "line": "", "gil": True}}, 0, "busy", "busy 2 s (holds the GIL)"),
     ],
 )

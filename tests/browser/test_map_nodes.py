@@ -94,7 +94,8 @@ def test_paused_nodes_of_both_kinds_say_how_old_their_reports_are(cluster, opene
     socrates, plato, diotima = cluster.pynode("socrates"), cluster.pynode("plato"), cluster.beam("diotima")
     s, p, d = meet(socrates, plato, diotima)
     opened(s)
-    count(page, ".link[data-state=up]", 3)
+    for name in (s, p, d):
+        page.wait_for_selector(node(name, state="up"))
 
     plato.stop()
     diotima.stop()
@@ -131,10 +132,11 @@ def test_code_that_holds_the_event_loop_is_named_by_its_line(cluster, opened, pa
     opened(s)
     page.wait_for_selector(node(p, state="up"))
 
-    plato.eval("__import__('time').sleep(3)")
+    plato.eval("__import__('asyncio').get_running_loop().call_later(0.1, __import__('time').sleep, 4) and None")
 
-    row = page.wait_for_selector('[data-event="busy"]')
-    assert ".py:" in row.text_content() or "<string>:" in row.text_content()
+    busy = page.wait_for_selector(node(p, state="busy"))
+    assert re.search(r"busy [\d.]+ s: \S+\.py:\d+", busy.text_content())
+    assert ".py:" in page.wait_for_selector('[data-event="busy"]').text_content()
     page.wait_for_selector('[data-event="free"]')
     page.wait_for_selector(node(p, state="up"))
 
@@ -154,6 +156,22 @@ def test_two_nodes_are_cut_and_meet_again(cluster, opened, page):
     page.wait_for_selector('[data-event="link_down"]')
     assert socrates.ping(d)
     count(page, connection(s, d, state="up"), 1)
+
+
+def test_the_shards_of_a_killed_node_go_to_another_one(cluster, opened, page):
+    socrates, plato = cluster.pynode("socrates"), cluster.pynode("plato")
+    s, p = meet(socrates, plato)
+    for each in (socrates, plato):
+        each.eval("node.shards('feeds', shards=12, settle=0.1, release_timeout=0.1, process=me).start()")
+    opened(s)
+    page.wait_for_selector(f'[data-shards="feeds"] [data-owner="{s}"]')
+    page.wait_for_selector(f'[data-shards="feeds"] [data-owner="{p}"]')
+    count(page, '[data-shards="feeds"] [data-shard][data-state="owned"]', 12)
+
+    plato.kill()
+
+    count(page, f'[data-shards="feeds"] [data-state="owned"][data-owner="{s}"][data-shard]', 12)
+    page.wait_for_selector('[data-event="shard_taken"]')
 
 
 def test_hostile_names_of_a_real_cluster_are_only_text(cluster, opened, page):

@@ -54,6 +54,7 @@ function nodeFacts(view, report, now) {
   const pairs = [["state", view.warning || view.state], ["kind", view.badge]];
   if (!report) return pairs;
   const add = (name, value) => value !== null && value !== undefined && value !== "" && pairs.push([name, String(value)]);
+  add("busy at", report.busy?.line);
   add("version", report.version);
   add("uptime", report.uptime === null ? null : duration(report.uptime + (report.alive ? view.age : 0)));
   add("processes", report.processes);

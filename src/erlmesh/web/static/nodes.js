@@ -61,9 +61,11 @@ function badgeOf(report) {
   return parts.join(" · ");
 }
 
+/** "busy 3.2 s: model.py:12 in predict". The folder of the file is only in the details, because there is little room. */
 function busyText(busy, age) {
   const held = Number.isFinite(busy.for) ? ` ${duration(busy.for + age)}` : "";
-  return `busy${held}${busy.line ? `: ${busy.line}` : ""}${busy.gil ? " (holds the GIL)" : ""}`;
+  const line = busy.line ? `: ${busy.line.replace(/^.*\//, "")}` : "";
+  return `busy${held}${line}${busy.gil ? " (holds the GIL)" : ""}`;
 }
 
 /** The words for a screen reader: "plato@host, BEAM · OTP 25, 12 s old". */
