@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -13,6 +14,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from cluster import free_port
+from erlmesh import native
 from erlmesh.terms import Atom
 from map_viewer import MapViewer
 from os_process import OsProcess
@@ -162,6 +164,22 @@ def test_the_line_that_holds_the_event_loop_is_told(cluster):
         assert text.endswith("at <test>:6 in hold.")
         wait_until(lambda: viewer.texts("free"), what="a free loop")
         assert viewer.reports[held.name]["busy"] is None
+
+
+if native.module is not None:  # in the pure build no thread can tell anything then
+
+    def test_a_function_that_holds_the_gil_is_told_without_its_line(cluster):
+        held, other = cluster.pynode("socrates"), cluster.pynode("aristotle")
+        assert held.ping(other.name)
+        with viewer_of(cluster, other.name) as viewer:
+            wait_until(lambda: knows(viewer, held, other), what="both nodes")
+            with ThreadPoolExecutor() as threads:
+                holding = threads.submit(held.eval, "import ctypes; ctypes.PyDLL(None).sleep(6)", timeout=30)
+                busy = wait_until(lambda: viewer.reports[held.name]["busy"], what="a held loop")
+                assert busy["gil"] is True
+                assert not holding.done()
+                holding.result()
+            wait_until(lambda: viewer.reports[held.name]["busy"] is None, what="a free loop")
 
 
 def test_hostile_names_are_spelt_out(cluster):
