@@ -143,6 +143,38 @@ def deliveries(harness: BenchHarness, contender: Contender) -> Numbers:
     return {"acknowledged": rate, "put p50": p50, "put p99": p99, "kept message": size}
 
 
+def states(harness: BenchHarness, contender: Contender) -> Numbers:
+    """A shard with a long state that moves from one Python node to another, which then has the first one as backup."""
+    if contender.is_beam or not (contender.source / "erlmesh" / "services" / "sharding" / "keeping.py").is_file():
+        return {}
+    with measuring("states", contender):
+        new = harness.start(contender, CLOCK_CORE)
+        try:
+            old = harness.pair(contender, OTHER_CORE).node
+            assert isinstance(new, PyNode)
+            assert isinstance(old, PyNode)
+            limit, shards = harness.time_limit, {"SHARDS": ""}
+            for node in (old, new):
+                node.eval("from bench import states")
+            shards["SHARDS"] = old.eval("states.name_for(NEW, OLD)", NEW=new.name, OLD=old.name)
+            old.eval("await states.hold(node, SHARDS)", timeout=limit, **shards)
+            old.eval("states.watch(node, SHARDS, load=True)", **shards)
+            new.ping(old.name)
+            new.eval("await states.join(node, SHARDS)", **shards)
+            new.eval("states.watch(node, SHARDS, load=False)", **shards)
+            moved_to = new.eval("await states.held(SHARDS)", timeout=limit, **shards)
+            moved_from = old.eval("await states.held(SHARDS)", timeout=limit, **shards)
+            rate = old.eval(
+                "await states.acknowledged_rate(node, SHARDS, COUNT)",
+                timeout=limit,
+                COUNT=harness.count(MESSAGES),
+                **shards,
+            )
+        finally:
+            harness.close(new)
+    return {"replicated": rate, "moved from": moved_from, "moved to": moved_to}
+
+
 def erpc(harness: BenchHarness, contender: Contender) -> Numbers:
     clock, count = Clock(harness, contender, OTHER_CORE), harness.count(ERPC_CALLS, multiple_of=IN_FLIGHT)
     numbers: Numbers = {}
@@ -331,6 +363,7 @@ MEASURES: list[Callable[[BenchHarness, Contender], Numbers]] = [
     broadcasts,
     serving_requests,
     deliveries,
+    states,
     erpc,
     latency,
     encrypted,

@@ -98,6 +98,18 @@ _DELIVERIES: Final = (
     Row("put p99", "from put to the acknowledgement, p99", "µs", absolute=True),
     Row("kept message", "memory per message that an outbox keeps", "bytes", 100, absolute=True),
 )
+_STATES: Final = (
+    Row(
+        "replicated",
+        "messages acknowledged by shards with a backup",
+        "1/s",
+        20_000,
+        more_is_better=True,
+        absolute=True,
+    ),
+    Row("moved from", "loop held while 100,000 tuples move away, at most", "ms", 20, absolute=True),
+    Row("moved to", "loop held while 100,000 tuples move here, at most", "ms", 20, absolute=True),
+)
 _LATENCY: Final = (
     _time("trip1 p50", "round trip, one core, median", 1.1, 0.75),
     _time("trip1 p99", "round trip, one core, p99", 1.3, 1.0),
@@ -164,6 +176,7 @@ ROWS: Final = [
     *_CALLS,
     *_BROADCASTS,
     *_DELIVERIES,
+    *_STATES,
     *_LATENCY,
     *_ENCRYPTED,
     *_JOINS,

@@ -19,7 +19,7 @@ __all__ = ["Follower", "Followers", "Stream"]
 S = TypeVar("S")
 
 FIRST_WINDOW: Final = 2
-MAX_WINDOW: Final = 8
+MAX_WINDOW: Final = 4
 
 
 class Stream(Generic[S]):
