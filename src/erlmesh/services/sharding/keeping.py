@@ -15,6 +15,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from erlmesh.core.sharding.inbox_book import Entry, InboxBook
@@ -70,6 +71,8 @@ peer_log: Final = PeerLog(log)
 
 STEPS_PER_TURN: Final = 4
 """Slices that are written, and keys that are merged, before other tasks get a turn: some milliseconds."""
+KEYS_CACHED: Final = 4_096
+"""Keys whose shard is remembered, because each message needs it."""
 _NODEUP: Final = Atom("nodeup")
 _NODEDOWN: Final = Atom("nodedown")
 
@@ -102,6 +105,7 @@ class Keeping:
         self._books: list[ReplicaBook[Any]] = []
         self._inboxes = ShardInboxes(name, self._send)
         self._ranks = KeeperRanks(name, shards)
+        self._shard_of = lru_cache(KEYS_CACHED)(partial(shard_of, shards=shards))
         self._dirty: dict[int, None] = {}
         """Shards whose effects are to be carried out."""
         self._flush_due = False
@@ -230,7 +234,7 @@ class Keeping:
 
     def handle(self, message: Term) -> None:
         """Handle what comes to the process that holds the shards."""
-        tag = message[0] if type(message) is tuple and message else None
+        tag = message[0] if type(message) is tuple and message and type(message[0]) is Atom else None
         if tag is PUT and is_put(message) and message[1] == self._name:
             self._put(message)
         elif tag in REPLICA_TAGS:
@@ -256,13 +260,14 @@ class Keeping:
         )
 
     def _receive(self, message: Any) -> None:
-        match message:
-            case (_, self._name, int(shard), *_, Pid() as sender) if 0 <= shard < len(self._books):
+        if len(message) > 3 and message[1] == self._name and type(message[-1]) is Pid and type(message[2]) is int:
+            shard, sender = message[2], message[-1]
+            if 0 <= shard < len(self._books):
                 if self._node.is_message_from(sender.node):
                     self._books[shard].receive(message)
                     self._changed(shard)
-            case _:
-                self._ignored(message)
+                return
+        self._ignored(message)
 
     def _put(self, message: Any) -> None:
         _, _, key, source, number, _, sender = message
@@ -270,7 +275,7 @@ class Keeping:
         if sender.node is not peer or source[0] is not peer:
             self._node.is_message_from(source[0] if sender.node is peer else sender.node)  # It logs.
             return
-        shard = shard_of(key, self._shards)
+        shard = self._shard_of(key)
         inbox = self._inboxes.find(shard)
         if inbox is None and self._member.pid in self._pg.get_local_members(holders_group(self._name, shard)):
             # A source on this node hears that it holds the shard before `taken` is called.
