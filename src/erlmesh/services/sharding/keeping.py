@@ -21,14 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from erlmesh.core.sharding.inbox_book import Entry, InboxBook
 from erlmesh.core.sharding.keeper import Keeper, Merge
 from erlmesh.core.sharding.messages import GOT, PUT, is_answer, is_put
-from erlmesh.core.sharding.names import (
-    TAG,
-    candidates_group,
-    copies_group,
-    holders_group,
-    keepers_group,
-    shard_of,
-)
+from erlmesh.core.sharding.names import shard_of
 from erlmesh.core.sharding.replica_book import REPLICA_TAGS, Phase, ReplicaBook
 from erlmesh.core.sharding.replica_effects import (
     Act,
@@ -44,14 +37,12 @@ from erlmesh.core.sharding.replica_effects import (
     Send,
     Settled,
 )
-from erlmesh.errors import NodeNotAlive, NoProcess
 from erlmesh.etf import as_received
 from erlmesh.net.event_log import event_log
 from erlmesh.records import record
 from erlmesh.runtime.exceptions import to_erlang
 from erlmesh.runtime.peer_log import PeerLog
-from erlmesh.services.pg.protocol import Joined
-from erlmesh.services.sharding.keeper_ranks import KeeperRanks
+from erlmesh.services.sharding.keeper_groups import KeeperGroups
 from erlmesh.services.sharding.result_sender import ResultSender
 from erlmesh.services.sharding.shard_inboxes import ShardInboxes
 from erlmesh.terms import Atom, Pid, Term, exact_key
@@ -104,7 +95,7 @@ class Keeping:
         self._server: ShardServer | None = None
         self._books: list[ReplicaBook[Any]] = []
         self._inboxes = ShardInboxes(name, self._send)
-        self._ranks = KeeperRanks(name, shards)
+        self._groups: KeeperGroups | None = None
         self._shard_of = lru_cache(KEYS_CACHED)(partial(shard_of, shards=shards))
         self._dirty: dict[int, None] = {}
         """Shards whose effects are to be carried out."""
@@ -126,21 +117,12 @@ class Keeping:
             for shard in range(self._shards)
         ]
         self._results = ResultSender(self._name, member.pid, self._send, self._results_done)
+        self._groups = KeeperGroups(pg, self._name, member.pid, self._books, self._changed)
         self._unsubscribe = pg.subscribe(self._on_change)
         self._node.monitor_nodes(member.pid, hidden=True)
-        me = member.pid
-        self._ranks.candidates = dict.fromkeys(pg.get_members(candidates_group(self._name)))
-        self._ranks.keepers = dict.fromkeys(pg.get_members(keepers_group(self._name)))
-        for shard, book in enumerate(self._books):
-            for pid in pg.get_members(holders_group(self._name, shard)):
-                if pid != me:
-                    book.holder_joined(pid)
-            for pid in pg.get_members(copies_group(self._name, shard)):
-                if pid != me:
-                    book.copy_joined(pid)
         if settings.results is not None:
             self._results.set_receivers(pg.get_members(settings.results))
-        self._change_group(keepers_group(self._name), joins=True)
+        self._groups.start()
 
     def ended(self) -> None:
         """This node holds nothing any more, and its copies go with it."""
@@ -149,6 +131,7 @@ class Keeping:
         if self._work is not None:
             self._work.cancel()
         self._inboxes.end()
+        self._groups = None
         self._books = []
 
     # What the shard server says
@@ -185,50 +168,8 @@ class Keeping:
         group = event.group
         if self._results_group is not None and exact_key(group) == self._results_group:
             self._results.set_receivers(self._pg.get_members(group))
-        if type(group) is not tuple or group[:2] != (TAG, self._name) or not self._books:
-            return
-        match group[2:]:
-            case ():
-                self._change_members(self._ranks.candidates, event)
-            case (b"keeps",):
-                self._change_members(self._ranks.keepers, event)
-            case (int(shard),) if 0 <= shard < self._shards:
-                self._change_book(shard, event, "holder")
-            case (int(shard), b"copy") if 0 <= shard < self._shards:
-                self._change_book(shard, event, "copy")
-
-    def _change_book(self, shard: int, event: GroupEvent, what: str) -> None:
-        book = self._books[shard]
-        if what == "holder":
-            change = book.holder_joined if isinstance(event, Joined) else book.holder_left
-        else:
-            change = book.copy_joined if isinstance(event, Joined) else book.copy_left
-        for pid in event.pids:
-            if pid != self._member.pid:
-                change(pid)
-        self._changed(shard)
-
-    def _change_members(self, members: dict[Pid, None], event: GroupEvent) -> None:
-        for pid in event.pids:
-            if isinstance(event, Joined):
-                members[pid] = None
-            else:
-                members.pop(pid, None)
-        self._rank()
-
-    def _rank(self) -> None:
-        for shard, ranked in enumerate(self._ranks.ranked()):
-            self._books[shard].candidates(ranked)
-            self._changed(shard)
-
-    def _change_group(self, group: Term, *, joins: bool) -> None:
-        try:
-            if joins:
-                self._pg.join(group, self._member.pid)
-            else:
-                self._pg.leave(group, self._member.pid)
-        except (NoProcess, NodeNotAlive):
-            pass  # The scope has stopped, with the node: all of its members have left.
+        if self._groups is not None:
+            self._groups.apply(event)
 
     # Messages
 
@@ -277,7 +218,7 @@ class Keeping:
             return
         shard = self._shard_of(key)
         inbox = self._inboxes.find(shard)
-        if inbox is None and self._member.pid in self._pg.get_local_members(holders_group(self._name, shard)):
+        if inbox is None and self._groups is not None and self._groups.holds(shard):
             # A source on this node hears that it holds the shard before `taken` is called.
             inbox = self._inboxes.open(shard)
         if inbox is None:
@@ -357,10 +298,9 @@ class Keeping:
                     book.forget_results(key, source, number)
                 else:
                     self._results.send(shard, key, source, number, result)
-            case JoinCopies():
-                self._change_group(copies_group(self._name, shard), joins=True)
-            case LeaveCopies():
-                self._change_group(copies_group(self._name, shard), joins=False)
+            case JoinCopies() | LeaveCopies():
+                if self._groups is not None:
+                    self._groups.change_copies(shard, joins=isinstance(effect, JoinCopies))
             case LeaveHolders():
                 self._left(shard)
             case Act():
