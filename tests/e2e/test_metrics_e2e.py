@@ -1,5 +1,7 @@
 """``erlmesh start --metrics`` and what Prometheus reads from it."""
 
+import contextlib
+import socket
 import urllib.request
 
 import pytest
@@ -28,3 +30,21 @@ def test_a_port_in_use_is_an_error_and_the_node_does_not_stay(erlmesh, free_port
 
     second.wait_for("Choose another port")
     assert second.process.wait(timeout=20) != 0
+
+
+def test_each_worker_has_a_port_of_its_own(erlmesh):
+    port = two_free_ports()
+    workers = erlmesh.start("start", "--name", "plato", "--workers", "2", "--metrics", str(port))
+    workers.wait_for("is up: 2 workers")
+
+    assert 'node="plato-1@127.0.0.1"' in read(port)
+    assert 'node="plato-2@127.0.0.1"' in read(port + 1)
+
+
+def two_free_ports():
+    """The first of two free ports in a row."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as first:
+            port = first.getsockname()[1]
+            with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port + 1)):
+                return port
