@@ -93,3 +93,11 @@ def test_repeated_message_is_encoded_once():
     assert second.data == encode_term(message)
     assert last is equal
     assert {connect for _, _, connect in sender.sent} == {False}
+
+
+def test_a_term_that_is_made_of_its_bytes_is_sent_as_the_term():
+    term = (Atom("a"), [1, 2.5, b"x"], {b"k": "v"})
+    encoded = EncodedTerm.of_data(encode_term(term))
+
+    assert encode_term((1, encoded)) == encode_term((1, term))
+    assert encoded.term is None

@@ -610,3 +610,42 @@ async def test_an_inbox_without_a_start_stops_at_once(cluster):
     (a,) = mesh
 
     await a.inbox("ticks", group="workers").stop()
+
+
+ODD = [1.5, -1, 0, 1 << 64, True, b"", b"x" * 2_000, "x", Atom("x"), (), (1, 2, 3), [], [1], {}, {"a": 1}]
+
+
+async def test_no_message_of_another_node_raises_in_an_outbox_or_an_inbox(cluster, caplog):
+    caplog.set_level(logging.ERROR)
+    mesh = await cluster(3)
+    a, b, c = mesh
+    worker, outbox = Worker(mesh, b), opened(mesh, a)
+    enemy, enemy_source = c.spawn_handler(lambda _: None), (Atom(c.name), 1, b"o")
+    await outbox.put("x", 1)
+    await outbox.flushed()
+    await outbox.put("x", 2)
+    puts = [(tag, b"ticks", b"x", enemy_source, 1, b"m", enemy.pid) for tag in (PUT, OUT)]
+    answers = [
+        (Atom(tag), b"ticks", b"x", outbox.source, 1)
+        for tag in ("shard_ack", "shard_wait", "shard_go", "shard_got", "shard_refused")
+    ]
+    answers.append((*answers[-1], b"why"))
+
+    for receiver, messages in ((worker.inbox.pid, puts), (outbox.pid, answers)):
+        for message in messages:
+            enemy.send(receiver, message)
+            enemy.send(receiver, message[:-1])
+            enemy.send(receiver, (*message, 1))
+            for at in range(len(message)):
+                for odd in ODD:
+                    enemy.send(receiver, (*message[:at], odd, *message[at + 1 :]))
+            for at in range(3):
+                for odd in ODD:
+                    source = (*message[3][:at], odd, *message[3][at + 1 :])
+                    enemy.send(receiver, (*message[:3], source, *message[4:]))
+    await mesh.sleep(1)
+    await outbox.flushed()
+
+    assert caplog.records == []
+    assert [number for key, number, _ in worker.got if key == b"x"].count(2) == 1
+    assert len(worker.inbox._book) < 100

@@ -20,7 +20,7 @@ from erlmesh.net.event_log import event_log
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.runtime.spawner import wait_without_task
 from erlmesh.services.group_names import normalize_group_name
-from erlmesh.services.sharding.outbox import checked_name
+from erlmesh.services.sharding.outbox import AtEnd, checked_name
 from erlmesh.terms import Atom, Pid, SendableTerm, Term, exact_key
 from erlmesh.terms.foreign_text import ForeignText
 
@@ -158,7 +158,7 @@ class Inbox:
             raise RuntimeError("an inbox starts once; make a new one")
         self._started = True
         self._process = self._runtime.spawn_handler(self._handle)
-        wait_without_task(self._process, _AtEnd(self))
+        wait_without_task(self._process, AtEnd(self._end))
         self._delivery = self._runtime.state.delivery
         self._here = self._runtime.atom
         self._finished = asyncio.Event()
@@ -368,7 +368,7 @@ class Inbox:
             answer = (tag, name, key, source, number)
             send(to, (*answer, reason) if tag is REFUSED else answer, False)
 
-    def ended(self) -> None:
+    def _end(self) -> None:
         """The process has ended: nothing comes any more, and what waits is sent to others."""
         self._ended = True
         self._unsubscribe()
@@ -380,13 +380,3 @@ class Inbox:
             timer.cancel()
         while self._waiters:
             self._wake()
-
-
-class _AtEnd:
-    """Stands for the task of the process: it is cancelled when the process terminates, also when the node stops."""
-
-    def __init__(self, inbox: Inbox) -> None:
-        self._inbox = inbox
-
-    def cancel(self) -> None:
-        self._inbox.ended()

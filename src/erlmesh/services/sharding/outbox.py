@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from erlmesh.runtime.wakeups import Wait
     from erlmesh.services.sharding.holders import Holders
 
-__all__ = ["CREDIT", "Outbox", "Refusal", "checked_name"]
+__all__ = ["CREDIT", "AtEnd", "Outbox", "Refusal", "checked_name"]
 
 log = event_log("erlmesh.sharding")
 peer_log: Final = PeerLog(log)
@@ -79,6 +79,17 @@ def checked_name(name: str | bytes, what: str) -> bytes:
     return encoded
 
 
+class AtEnd:
+    """Stands for the task of a process. It calls ``end()`` when the process terminates, also because the node stops."""
+
+    def __init__(self, end: Callable[[], None]) -> None:
+        self._end = end
+
+    def cancel(self) -> None:
+        """The process has terminated."""
+        self._end()
+
+
 class Outbox:
     """Numbers messages by key, and keeps each until its holder has acknowledged it. ``node.outbox(...)`` opens one.
 
@@ -108,7 +119,7 @@ class Outbox:
         self._holders = holders
         self._on_refused = on_refused or self._log_refusal
         self._process = runtime.spawn_handler(self._handle)
-        wait_without_task(self._process, _AtEnd(self))
+        wait_without_task(self._process, AtEnd(self._end))
         self.source: Source = (runtime.atom, runtime.random.getrandbits(62), own_name)
         """The node, the life and the name: the receivers see it with each message."""
         self._book = OutboxBook(credit)
@@ -326,7 +337,7 @@ class Outbox:
             logging.WARNING, "outbox_refused", peer.name, text, self.name, key, ForeignText(reason), reason=reason
         )
 
-    def ended(self) -> None:
+    def _end(self) -> None:
         """The process has ended: nothing is sent or acknowledged any more."""
         self._unwatch()
         if self._probe_timer is not None:
@@ -342,13 +353,3 @@ class Outbox:
             )
         self._wake_all()
         self._wake_flushed()
-
-
-class _AtEnd:
-    """Stands for the task of the process: it is cancelled when the process terminates, also when the node stops."""
-
-    def __init__(self, outbox: Outbox) -> None:
-        self._outbox = outbox
-
-    def cancel(self) -> None:
-        self._outbox.ended()
