@@ -178,12 +178,11 @@ async def test_a_process_that_another_node_starts_has_the_context(spans, cluster
         seen.set_result(trace.get_current_span().get_span_context().trace_id)
 
     b.internals.serve_spawn_request("shop", "work", 0, body)
-    tracer = spans.provider.get_tracer("test")
-    with tracer.start_as_current_span("ours") as ours:
-        token = a.internals.state.counters.tracer.token_for(Atom(b.name), None)
-        await a.internals.spawn_and_wait(b.name, "shop", "work", [], token)
+    with spans.provider.get_tracer("test").start_as_current_span("ours") as ours:
+        await a.spawn_remote(b.name, "shop", "work")
 
     assert await seen == ours.get_span_context().trace_id
+    assert spans.one("spawn shop:work/0").parent.span_id == ours.get_span_context().span_id
 
 
 @traced_test(traced=("b",))

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
         def outgoing(self, kind: str, target: object, name: object) -> AbstractContextManager[TracedCall | None]:
             """A call to ``target`` begins. The context ends with it. It gets the exception of a call that fails.
 
-            ``kind`` is ``call`` (a request of ``gen``) or ``rpc``. ``name`` is what is called: a term. The value of the
-            context is None if the call carries nothing.
+            ``kind`` is ``call`` (a request of ``gen``), ``rpc`` or ``spawn``. ``name`` is what is called: a term. The
+            value of the context is None if the call carries nothing.
             """
 
     class CallTimer(Protocol):

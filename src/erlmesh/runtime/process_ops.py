@@ -115,7 +115,12 @@ class NodeProcessOps:
 
     async def spawn_remote(self, parent: LocalProcess, node: Atom, mfa: MFA, options: list[Atom]) -> tuple[Pid, Ref]:
         leader = parent.group_leader or self._group_leader()
-        return await self._router.spawn_client.spawn(parent, node, mfa, leader, options)
+        client, observer = self._router.spawn_client, self._router.state.counters.calls
+        if observer is None:
+            return await client.spawn(parent, node, mfa, leader, options)
+        with observer.outgoing("spawn", node, mfa) as traced:
+            token = None if traced is None else traced.token_for(node, None)
+            return await client.spawn(parent, node, mfa, leader, options, token=token)
 
 
 def _large_mailboxes() -> ModuleType:

@@ -34,14 +34,21 @@ class SpawnClient:
         self._requests = state.spawn_requests
 
     async def spawn(
-        self, parent: LocalProcess, node: Atom, mfa: MFA, leader: Pid, options: list[Atom]
+        self,
+        parent: LocalProcess,
+        node: Atom,
+        mfa: MFA,
+        leader: Pid,
+        options: list[Atom],
+        *,
+        token: Term | None = None,
     ) -> tuple[Pid, Ref]:
         """Start ``mfa`` on ``node`` and return the pid and the request's reference.
 
         The reference is that of the monitor if ``monitor`` is among the ``options``. Raises CallError if the node
-        refuses, NoConnection, and EncodeError if an argument is not a term.
+        refuses, NoConnection, and EncodeError if an argument is not a term. ``token`` is a trace token.
         """
-        request = self._make_request(parent, node, mfa, leader, options)
+        request = self._make_request(parent, node, mfa, leader, options, token=token)
         started = Wait(self._state.wakeups)
         self._send_tracked(node, request, parent, started)
         try:

@@ -82,8 +82,9 @@ class OpenTelemetry:
 def span_name(kind: str, target: object, name: object) -> str:
     """The name of the span of a call. It names functions and registered names, never single processes."""
     match kind, target, name:
-        case "rpc", _, (Atom() as module, Atom() as function, list() as arguments):
-            return foreign_text(f"{module.name}:{function.name}/{len(arguments)}")
+        case "rpc" | "spawn", _, (Atom() as module, Atom() as function, list() as arguments):
+            prefix = "" if kind == "rpc" else "spawn "
+            return prefix + foreign_text(f"{module.name}:{function.name}/{len(arguments)}")
         case _, (registered, _), _:
             return f"call {foreign_text(registered)}"
         case _, Atom() | str(), _:
