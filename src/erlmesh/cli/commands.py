@@ -49,6 +49,7 @@ COMMANDS: Final = {
     "bench": "measure the connection to a node",
     "members": "print the members of a process group",
     "map": "show the cluster in a web browser",
+    "top": "show nodes, connections, processes and groups in the terminal",
     "health": "check the health of a node on this machine",
     "doctor": "diagnose step by step why a node cannot be reached",
     "certs": "make certificates for TLS between nodes",

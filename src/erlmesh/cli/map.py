@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from erlmesh.runtime.config import NodeConfig
     from erlmesh.web.cluster_map import ClusterMap, MapSettings
 
-__all__ = ["DEFAULT_PORT", "EXAMPLE", "add_options", "run"]
+__all__ = ["DEFAULT_PORT", "EXAMPLE", "add_options", "connect_to_all", "node_that_looks", "run"]
 
 EXAMPLE = """\
 example:
@@ -66,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
         if len(options.where) > 1 or settings.record is not None or settings.control:
             raise ValueError("a recording is opened alone: omit other nodes and files, --record and --map-control")
         return run_until_signal(lambda stop: _show_recording(stop, found[0], settings, options.listen is None))
-    config, peers = _node_of(options)
+    config, peers = node_that_looks(options)
     return run_until_signal(lambda stop: _show_cluster(stop, config, peers, settings, options.listen is None))
 
 
@@ -74,11 +75,11 @@ def _is_file(text: str) -> bool:
     return "@" not in text and (os.sep in text or text.endswith((".jsonl", ".1", ".json")) or Path(text).is_file())
 
 
-def _node_of(options: argparse.Namespace) -> tuple[NodeConfig, list[str]]:
+def node_that_looks(options: argparse.Namespace) -> tuple[NodeConfig, list[str]]:
     """Return the hidden node that looks, and the nodes that it connects to first."""
     names = options.where or [name for name, _ in running_nodes(None, HEALTH_TIMEOUT)]
     if not names:
-        raise ValueError("no node runs here: name a node of the cluster, as in  erlmesh map plato@127.0.0.1")
+        raise ValueError("no node runs here: name a node of the cluster, such as plato@127.0.0.1")
     config, first = client_config(options, names[0])
     host = first.partition("@")[2]
     # With the groups it hears of changes on BEAMs at once. It is no member of any group.
@@ -98,7 +99,7 @@ async def _show_cluster(
         page = await _started(node, settings, any_port=any_port)
         try:
             print(f"the map of the cluster is at {page.url} (Ctrl-C ends it)", flush=True)
-            connecting = asyncio.ensure_future(_connect(node, peers))
+            connecting = asyncio.ensure_future(connect_to_all(node, peers))
             await stop.wait()
             connecting.cancel()
         finally:
@@ -106,10 +107,11 @@ async def _show_cluster(
     return 0
 
 
-async def _connect(node: Node, peers: list[str]) -> None:
+async def connect_to_all(node: Node, peers: list[str], tell: Callable[[str], object] = print_error) -> None:
+    """Connect to each of ``peers``. ``tell`` gets the reason if one cannot be reached; it is dialled again."""
     for peer in peers:
         if not await node.connect(peer):
-            print_error(f"cannot connect yet: {connect_failure(node, peer)}")
+            tell(f"cannot connect yet: {connect_failure(node, peer)}")
             node.internals.keep_connecting(peer)
 
 
