@@ -52,7 +52,9 @@ NAMES: Final = tuple(shape.name for shape in TABLES)
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("where", metavar="NODE", nargs="*", help="a node of the cluster, or several")
-    parser.add_argument("--table", choices=NAMES, help="the table to begin with, or the only one with --once")
+    parser.add_argument(
+        "--table", metavar="NAME", choices=NAMES, help=f"show this table first, with --once only it: {', '.join(NAMES)}"
+    )
     parser.add_argument("--sort", metavar="COLUMN", help="the column to sort by, as --json names it: messages, cpu …")
     parser.add_argument("--interval", metavar="S", type=float, default=2.0, help="seconds between two looks, else 2")
     parser.add_argument("--once", action="store_true", help="print the tables once, and end")
