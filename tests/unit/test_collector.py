@@ -110,6 +110,43 @@ async def test_the_members_of_a_lost_node_leave_once(cluster, a, b, collector):
 
 
 @three_nodes
+async def test_a_lost_link_tells_its_attempts(cluster, a, b, collector):
+    cluster.kill(b)
+    await cluster.sleep(20)
+
+    link = collector.cluster.reports()[A]["links"][B]
+    assert link["state"] == "reconnecting"
+    assert link["attempt"] >= 2
+    assert link["next"] is None or link["next"] > 0
+    assert link["reason"] == "there is no node b on 10.0.0.2"
+
+    await cluster.start("b")
+    await cluster.wait_until(lambda: collector.cluster.reports()[A]["links"][B]["state"] == "up")
+    assert collector.cluster.reports()[A]["links"][B]["attempt"] is None
+    assert a.internals._instance.reconnector._attempts == {}
+
+
+def test_a_node_that_was_disconnected_on_purpose_is_down_with_the_reason():
+    async def main():
+        async with Cluster(1) as cluster:
+            a, b, hidden = (*await cluster.start("a", "b"), *await cluster.start("h", hidden=True))
+            await a.ping(b.name)
+            collector = observe(hidden)
+            await hidden.ping(a.name)
+            await cluster.wait_until(lambda: known(collector) == {A, B})
+            await cluster.sleep(1)
+            await cluster.run_on(a, lambda: asyncio.sleep(0, a.disconnect(B)))
+            await cluster.sleep(1)
+
+            for node, peer in ((A, B), (B, A)):
+                assert collector.cluster.reports()[node]["links"][peer]["state"] == "down"
+            assert collector.cluster.reports()[A]["links"][B]["reason"] == "disconnect"
+            collector.close()
+
+    run(main)
+
+
+@three_nodes
 async def test_a_cut_between_two_other_nodes_is_seen_from_both_ends(cluster, a, b, collector):
     cluster.partition([a], [b])
     await cluster.sleep(30)

@@ -206,6 +206,37 @@ def test_the_log_shows_the_blocking_code_and_the_duration(report_early, caplog):
     assert re.match(r"plato@h: the event loop runs again, after \d+\.\d s", recovered)
 
 
+def test_the_line_of_the_program_that_blocks_the_loop_is_told(report_early):
+    async def main():
+        connection = FakeConnection()
+        node = FakeNode(connection)
+        watchdog = WatchdogThread.attach(node)
+        connection.block_until(lambda _: node.lines)  # it waits in a function of the standard library
+        await node.recovered.wait()
+        watchdog.detach(node)
+
+        line, gil = node.lines[0]
+        assert re.fullmatch(r"test_watchdog_thread.py:\d+ in (block_until|<lambda>)", line)
+        assert gil is False
+
+    run(main)
+
+
+def test_a_node_that_cannot_tell_the_line_costs_no_log_entry(report_early, caplog):
+    async def main():
+        connection = FakeConnection()
+        node = FakeNode(connection)
+        node.lines = None
+        watchdog = WatchdogThread.attach(node)
+        connection.block_until(lambda _: "has been blocked" in caplog.text)
+        await node.recovered.wait()
+        watchdog.detach(node)
+
+    run(main)
+
+    assert "cannot tell observers" in caplog.text
+
+
 def test_a_handled_notification_is_not_logged(report_early, caplog):
     async def main():
         connection = FakeConnection()
