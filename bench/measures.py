@@ -15,6 +15,7 @@ from bench.contenders import Contender
 from bench.harness import CLOCK_CORE, OTHER_CORE, Beam, BenchHarness, Pair, PyNode, measuring
 from bench.rows import TERMS, Numbers, cpu_key
 from bench.synchronous import synchronous
+from bench.takeovers import takeovers
 
 __all__ = ["MEASURES"]
 
@@ -364,6 +365,7 @@ MEASURES: list[Callable[[BenchHarness, Contender], Numbers]] = [
     serving_requests,
     deliveries,
     states,
+    takeovers,
     erpc,
     latency,
     encrypted,

@@ -177,6 +177,7 @@ ROWS: Final = [
     *_BROADCASTS,
     *_DELIVERIES,
     *_STATES,
+    Row("takeover", "kill -9 until each of 64 shards is held again", "ms", 2.0, 1.0),
     *_LATENCY,
     *_ENCRYPTED,
     *_JOINS,

@@ -42,6 +42,7 @@ def test_a_beam_is_measured_in_the_same_way(harness):
             numbers |= measure(harness, BEAM)
 
     assert {"received", "sent", "calls", "bare from", "erpc coroutine", "gone", "pids decode"} <= numbers.keys()
+    assert numbers.get("takeover", 1) > 0
 
 
 def test_a_node_that_ends_is_reported_with_the_row_and_is_replaced(harness):

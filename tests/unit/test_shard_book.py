@@ -86,6 +86,26 @@ def test_the_first_candidates_are_the_owners_of_the_keys_of_the_shards(changes):
             ]
 
 
+@pytest.mark.parametrize("shards", [64, 256])
+def test_a_fifth_of_the_shards_moves_when_a_fifth_node_starts(shards):
+    moved = []
+    for cluster in range(20):
+        nodes = [Pid(Atom(f"worker{number}@10.{cluster}.0.{number}"), 100, 0, 1) for number in range(5)]
+        candidates = Candidates(NAME, shards)
+        for each in nodes[:4]:
+            candidates.join(each)
+        before = [candidates.first(shard) for shard in range(shards)]
+        candidates.join(nodes[4])
+        after = [candidates.first(shard) for shard in range(shards)]
+
+        changed = [new for old, new in zip(before, after, strict=True) if old != new]
+        assert {*changed} == {nodes[4]}
+        moved.append(len(changed) / shards)
+
+    assert abs(sum(moved) / len(moved) - 1 / 5) < 1 / 12 / 4
+    assert sum(abs(each - 1 / 5) < 1 / 12 for each in moved) >= 17
+
+
 # The book
 
 
