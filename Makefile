@@ -17,7 +17,7 @@ CARGO  := $(if $(filter-out 0,$(ERLMESH_PURE)),,$(shell tools/native.sh --can-bu
 NATIVE := $(if $(CARGO),$(VENV)/native.stamp)
 NATIVE_SOURCE := $(wildcard native/src/*.rs native/src/*/*.rs) native/Cargo.toml native/Cargo.lock native/pyproject.toml native/erlmesh_native.pyi
 
-.PHONY: help docs docs-tables faults demo cep-demo docker-demo image elixir-image cookie certs docker shell test check unit coverage format hooks native fuzz soak leaks sanitize pythons dist otp conformance sim mutants bench bench-growth erlang engine chromium browser map-picture clean
+.PHONY: help docs docs-tables faults demo cep-demo docker-demo image elixir-image cookie certs docker shell test check unit coverage format hooks native fuzz soak leaks sanitize pythons dist otp conformance sim sim-shards mutants bench bench-growth erlang engine chromium browser map-picture clean
 
 help:           ## print this list
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -104,6 +104,9 @@ otp: $(VENV)/dev.stamp erlang    ## run the interop tests, each on OTP 23, 25, 2
 
 sim: $(VENV)/dev.stamp           ## run random scenarios on simulated clusters: make sim SEEDS=1000 FIRST=0; SEED=7 replays one; BOTH=1 compares both builds
 	@PYTHONPATH=tests $(BIN)/python -m simulation $(if $(SEED),--seed $(SEED),--first $(FIRST) --seeds $(SEEDS) $(if $(BOTH),--both-builds)) $(ARGS)
+
+sim-shards: $(VENV)/dev.stamp    ## run random scenarios of nodes that hold shards: make sim-shards SEEDS=2000 FIRST=0; SEED=7 prints one
+	@PYTHONPATH=tests $(BIN)/python -m simulation.sharding $(if $(SEED),--seed $(SEED),--first $(FIRST) --seeds $(SEEDS)) $(ARGS)
 
 conformance: $(VENV)/dev.stamp erlang  ## run the conformance tests: OTP compares what it observes of an erlmesh node and of a BEAM
 	$(PYTEST) tests/otp/test_conformance_otp.py tests/otp/test_conformance_lifecycle_otp.py tests/otp/test_conformance_hostile_otp.py --every-otp $(ARGS)

@@ -125,6 +125,11 @@ class ShardInvariants:
                 if late > self.bound:
                     self._fail(f"shard {shard} has {count} holders for {now - since:.3f} s in a whole mesh")
 
+    def look_closely(self) -> None:
+        """Look, also if nobody has taken or released a shard: a connection may have broken meanwhile."""
+        self._is_calm = False
+        self.look()
+
     def at_rest(self) -> None:
         """I4: what each node sees in the groups is who acts. Raises ShardViolation."""
         living = [worker for worker in self.workers if worker.is_up]

@@ -27,6 +27,7 @@ class ShardScenario:
         self.quorum = len(self.names) // 2 + 1 if seed % 2 else 1
         self.release_time = self.random.choice([0.0, 0.005, 0.005, 0.1])
         self.acts = acts
+        self.virtual_seconds = 0.0
         self.workers: list[Worker] = []
         self.invariants = ShardInvariants(
             self.cluster, self.workers, tick_time=TICK_TIME, quorum=self.quorum, release_time=self.release_time
@@ -52,6 +53,7 @@ class ShardScenario:
             finally:
                 looker.cancel()
                 acting.cancel()
+                self.virtual_seconds = self.cluster.now()
             return self.cluster.digest()
 
     async def _look_on(self) -> None:
@@ -77,6 +79,7 @@ class ShardScenario:
         self.invariants.disturbed()
 
         def is_at_rest() -> bool:
+            self.invariants.look_closely()
             now, since = self.cluster.now(), self.invariants.whole_since
             living = [worker for worker in self.workers if worker.is_up]
             return (
