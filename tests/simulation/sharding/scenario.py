@@ -35,8 +35,10 @@ class ShardScenario:
         self._acts: list[Callable[[], Awaitable[None]]] = [
             self._kill, self._kill, self._kill_silently, self._start, self._start, self._start, self._stop,
             self._restart_worker, self._pause, self._pause_long, self._partition, self._partition,
-            self._cut_one_way, self._cut, self._reset, self._half_open,
+            self._cut_one_way, self._cut, self._reset,
         ]  # fmt: skip
+        if self.quorum == 1:  # A quorum does not cover a connection that one side alone has lost: see fence.py.
+            self._acts.append(self._half_open)
 
     async def run(self) -> str:
         """Run the scenario and return a fingerprint. Raises ShardViolation."""

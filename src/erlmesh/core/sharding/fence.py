@@ -9,10 +9,12 @@
                    └──── limit ────┘
 
 A node gives up another one that is silent for 0.75 tick times. So a node stops acting after a shorter time without a
-sign of the quorum. Two cases are not obvious:
+sign of the quorum. Three cases are not obvious:
 
 * A node that stood still reads, when it wakes up, what came long ago. So what has come since the last look counts as
   heard at the last look. A look after more than the time limit closes the fence, whatever has come meanwhile.
+* A connection that one side alone has lost, without a packet to the other, is not covered: the other side finds it out
+  by silence only. The side that has lost it waits a short time, as after the end of the other process.
 * Closing is at once, opening is late: the first thing that a node hears again may be old, too.
 """
 
