@@ -58,6 +58,7 @@ class MapServer:
 
 class _Http(ThreadingHTTPServer):
     daemon_threads = False
+    request_queue_size = 128  # the page loads its modules at once
     map_server: MapServer
 
 

@@ -131,6 +131,22 @@ def test_the_same_names_have_the_same_places(call):
     assert [(place["x"], place["y"]) for place in places] == [(0, -355), (355, 0), (0, 355), (-355, 0)]
 
 
+def test_all_lines_of_a_label_are_inside_the_area(call):
+    sizes, (_, _, bottom, _) = call("layout.sizesFor", 4), call("layout.places", 4)
+    height = 4 * 1.15 * sizes["font"]
+
+    middle = bottom["y"] + call("layout.insideArea", 28, bottom, height)
+
+    assert middle + height / 2 <= 450
+    assert call("layout.insideArea", 0, {"x": 0, "y": 0}, height) == 0
+
+
+def test_ten_nodes_have_none_at_the_top_where_its_label_would_reach_the_next(call):
+    places = call("layout.places", 10)
+
+    assert [place["x"] for place in (places[0], places[-1])] == [117.4, -117.4]
+
+
 def test_members_are_listed_by_node_with_their_duplicates(call):
     workers = group("workers", ("<0.9.0>", A), ("<0.8.0>", B))
     workers["members"][0]["count"] = 2

@@ -11,18 +11,22 @@ export const AREA = { width: 1700, height: 900 };
  * room for a label. With many nodes (`radial`), labels stand in the direction of the radius and have one line.
  */
 export function sizesFor(count) {
-  if (count <= 8) return { circle: 355, node: 46, font: 34, line: 4, room: 430, radial: false, linkLabels: true };
-  if (count <= 14) return { circle: 380, node: 34, font: 25, line: 3, room: 410, radial: false, linkLabels: false };
+  if (count <= 8) return { circle: 355, node: 46, font: 34, line: 4, room: 600, radial: false, linkLabels: true };
+  if (count <= 14) return { circle: 380, node: 34, font: 25, line: 3, room: 450, radial: false, linkLabels: false };
   const node = Math.max(11, Math.min(24, Math.floor(780 / count)));
   return { circle: 285, node, font: count <= 24 ? 22 : 18, line: 2, room: 130, radial: true, linkLabels: false };
 }
 
-/** The places of `count` nodes on the circle. The first is at the top; the others follow clockwise. */
+/**
+ * The places of `count` nodes on the circle. The first is at the top; the others follow clockwise. An even number from 10 on is
+ * turned by half a step: a label at the top would reach the next node.
+ */
 export function places(count) {
-  const { circle } = sizesFor(count);
+  const { circle, radial } = sizesFor(count);
+  const turned = !radial && count >= 10 && count % 2 === 0 ? 0.5 : 0;
   if (count === 1) return [{ x: 0, y: 0, angle: -Math.PI / 2 }];
   return Array.from({ length: count }, (_, index) => {
-    const angle = -Math.PI / 2 + (2 * Math.PI * index) / count;
+    const angle = -Math.PI / 2 + (2 * Math.PI * (index + turned)) / count;
     return { x: rounded(circle * Math.cos(angle)), y: rounded(circle * Math.sin(angle)), angle };
   });
 }
@@ -37,9 +41,22 @@ export function labelPlace(place, sizes) {
   return { x: rounded(distance * Math.cos(place.angle)), y: rounded(distance * Math.sin(place.angle)), anchor, rotation: rounded(degrees) };
 }
 
-/** How many characters fit into the room for a label, in a font that is `scale` times the usual one. */
-export function fittingCharacters(sizes, scale) {
-  return Math.floor(sizes.room / (sizes.font * scale * 0.58));
+/** The width that a label may have: up to the edge of the area, and not too far from its node. */
+export function labelRoom(place, sizes) {
+  if (sizes.radial) return sizes.room;
+  const used = (Math.cos(place.angle) < -0.01 ? -place.x : place.x) + sizes.node + 14;
+  return Math.min(sizes.room, AREA.width / 2 - used);
+}
+
+/** The height of the middle of a label's lines, moved so that all lines are inside the area. It is relative to the node. */
+export function insideArea(y, place, height) {
+  const limit = AREA.height / 2 - height / 2 - 4;
+  return Math.max(-limit, Math.min(limit, place.y + y)) - place.y;
+}
+
+/** How many characters fit into a width, in a font that is `scale` times the usual one. */
+export function fittingCharacters(room, sizes, scale) {
+  return Math.floor(room / (sizes.font * scale * 0.58));
 }
 
 /** The ends of a line between two nodes, at the edges of their symbols, its middle, and the place of its label. */

@@ -73,6 +73,7 @@ function draw() {
 
 function drawMesh(scene) {
   const isMatrix = scene.nodes.length >= MATRIX_FROM;
+  document.body.dataset.view = isMatrix ? "matrix" : "circle";
   byId("circle").toggleAttribute("hidden", isMatrix);
   byId("matrix").hidden = !isMatrix;
   byId("empty").hidden = scene.nodes.length > 0;

@@ -4,8 +4,9 @@ import { linkKey, sideView } from "./links.js";
 import { nodeLabel } from "./nodes.js";
 import { aliveName, shortened } from "./text.js";
 
-// Pixels: the room for the names of the rows, and the side of a cell.
+// Pixels: the room for the names of the rows and of the columns, and the sides of a cell.
 const LABELS = 130;
+const NAMES = 85;
 const SMALLEST = 9;
 const LARGEST = 22;
 
@@ -35,8 +36,9 @@ export class MatrixView {
 
   render({ nodes, reports, now, selected }) {
     if (nodes.length > 0) {
-      const fitting = Math.floor((this.container.clientWidth - LABELS) / nodes.length) - 1;
-      this.container.style.setProperty("--cell", `${Math.max(SMALLEST, Math.min(LARGEST, fitting))}px`);
+      const { clientWidth, clientHeight } = this.container;
+      this.container.style.setProperty("--width", side(clientWidth - LABELS, nodes.length));
+      this.container.style.setProperty("--height", side(clientHeight - NAMES, nodes.length));
     }
     keyed(this.head, [{ name: "" }, ...nodes], ({ name }) => name, () => element("th", { scope: "col" }, element("span")), (cell, { name }) => {
       setText(cell.firstChild, shortened(aliveName(name), 14));
@@ -77,6 +79,11 @@ export class MatrixView {
       });
     });
   }
+}
+
+/** The side of a cell, so that all fit into the room, but not too small to be seen. */
+function side(room, amount) {
+  return `${Math.max(SMALLEST, Math.min(LARGEST, Math.floor(room / amount) - 1))}px`;
 }
 
 function newRow() {

@@ -1,6 +1,6 @@
 // Draws the nodes on a circle and the connections between them, as SVG.
 import { arrowKeys, keyed, makeTabStop, setAttributes, setText, svgElement } from "./dom.js";
-import { AREA, fittingCharacters, labelPlace, line, places, sizesFor, widthFor } from "./layout.js";
+import { AREA, fittingCharacters, insideArea, labelPlace, labelRoom, line, places, sizesFor, widthFor } from "./layout.js";
 import { flowOf, linkLabel, troubleText } from "./links.js";
 import { nodeLabel } from "./nodes.js";
 import { aliveName, bytes, hostName, shortened } from "./text.js";
@@ -131,9 +131,10 @@ function updateNode(group, node, place, sizes, selected) {
   setText(kind, sizes.node >= 28 ? { python: "Py", beam: "BEAM" }[node.kind] ?? "?" : "");
   setAttributes(kind, { "font-size": Math.round(sizes.node * (node.kind === "beam" ? 0.5 : 0.75)) });
   setAttributes(label, { "text-anchor": text.anchor, transform: text.rotation ? `rotate(${text.rotation} ${text.x} ${text.y})` : null });
-  const lines = labelLines(node, sizes);
+  const lines = labelLines(node, sizes, labelRoom(place, sizes));
   const height = sizes.font * 1.15;
-  const top = text.y - ((lines.length - 1) / 2) * height + sizes.font * 0.35;
+  const middle = insideArea(text.y, place, lines.length * height);
+  const top = middle - ((lines.length - 1) / 2) * height + sizes.font * 0.35;
   for (const span of label.children) {
     const row = lines.findIndex(([part]) => part === span.getAttribute("class"));
     setText(span, row < 0 ? "" : lines[row][1]);
@@ -143,8 +144,8 @@ function updateNode(group, node, place, sizes, selected) {
 }
 
 /** The lines of a label as pairs of a class and a text. */
-function labelLines(node, sizes) {
-  const fitting = (text, scale) => shortened(text, fittingCharacters(sizes, scale));
+function labelLines(node, sizes, room) {
+  const fitting = (text, scale) => shortened(text, fittingCharacters(room, sizes, scale));
   const lines = [["name", fitting(aliveName(node.name), 1.1)]];
   if (sizes.radial) {
     if (node.warning || node.hidden) lines.push(["warning", node.state === "up" ? "hidden" : node.state]);
