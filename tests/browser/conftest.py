@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from map_server import MapServer
+from scenes import snapshot
 
 from beam import NoSuchOtp
 from cluster import Cluster, free_port, running_cluster
@@ -73,6 +74,19 @@ def server() -> Iterator[MapServer]:
         yield server
     finally:
         server.close()
+
+
+@pytest.fixture
+def show(page: Any, server: MapServer) -> Any:
+    """``show(reports, events, **snapshot)`` opens the page with this state."""
+
+    def show(*arguments: Any, **fields: Any) -> Any:
+        server.snapshot = snapshot(*arguments, **fields)
+        page.goto(server.url)
+        page.wait_for_selector('[data-connection="live"]')
+        return page
+
+    return show
 
 
 @pytest.fixture(scope="session")
