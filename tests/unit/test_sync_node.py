@@ -660,7 +660,7 @@ def test_a_child_does_not_end_the_connection_of_its_parent(peer, node):
     copy = socket.socket(fileno=os.dup(session._links[Atom(peer.name)].fd))
 
     session.abandon()
-    session.reader._keeper.join(20)
+    session.reader._background.join(20)
     peer.connections[0].send(Send(peer.pid, session.caller, 1))
 
     copy.settimeout(20)

@@ -9,7 +9,7 @@ that waits reads the sockets itself (it is the *reader*), unless another thread 
        └───▶ follower ────── its reply ───────▶ done
                   └───────── gets the role ───▶ reader
 
-While no thread waits, a background thread (the *keeper*) takes the role. So ticks are sent and answered, and a lost
+While no thread waits, a background thread takes the role. So ticks are sent and answered, and a lost
 connection is noticed. It takes the role only after a pause without reads, and gives it up when it has served a thread:
 then calls follow each other without it.
 
@@ -44,7 +44,7 @@ CPython misses a signal that arrives just before the thread blocks in C code. It
 code returns, so no wait may last for the whole time limit of a call.
 """
 QUIET: Final = 0.05
-"""Seconds without a read after which the keeper reads."""
+"""Seconds without a read after which the background thread reads."""
 READABLE: Final = select.POLLIN
 WRITABLE: Final = select.POLLOUT
 
@@ -73,9 +73,9 @@ class Reader:
         """Followers that have left."""
         self._wake_sockets: tuple[socket.socket, ...] = ()
         """A pair: a byte that arrives at the first ends the wait for the sockets. It exists with the first link."""
-        self._keeper: threading.Thread | None = None
-        self._keeper_gate = threading.Lock()
-        self._keeper_gate.acquire()
+        self._background: threading.Thread | None = None
+        self._background_gate = threading.Lock()
+        self._background_gate.acquire()
 
     # Links, under the lock
 
@@ -89,9 +89,9 @@ class Reader:
         self._links[link.fd] = link
         self._poll.register(link.fd, READABLE)
         self._next_deadline = min(self._next_deadline, link.channel.next_deadline())
-        if self._keeper is None:
-            self._keeper = threading.Thread(target=self._keep, name="erlmesh keeper", daemon=True)
-            self._keeper.start()
+        if self._background is None:
+            self._background = threading.Thread(target=self._keep, name="erlmesh reader", daemon=True)
+            self._background.start()
         self._interrupt()
         if link.trailing:
             data, link.trailing = link.trailing, b""
@@ -222,18 +222,18 @@ class Reader:
                 with contextlib.suppress(OSError):
                     end.send(b"\0")
         else:
-            self._kick_keeper()
+            self._kick_background()
 
-    # The keeper
+    # The background thread
 
-    def _kick_keeper(self) -> None:
-        if self._keeper_gate.locked():
-            self._keeper_gate.release()
+    def _kick_background(self) -> None:
+        if self._background_gate.locked():
+            self._background_gate.release()
 
     def _keep(self) -> None:
         seen, me = -1, Waiter()
         while not self.closed:
-            kicked = self._keeper_gate.acquire(timeout=QUIET)
+            kicked = self._background_gate.acquire(timeout=QUIET)
             with self.lock:
                 is_quiet = self._reader is None and (kicked or self._reads == seen)
                 seen = self._reads
@@ -260,14 +260,14 @@ class Reader:
                     return
 
     def close(self) -> None:
-        """End the keeper. Called without the lock, after all waiters are done."""
+        """End the background thread. Called without the lock, after all waiters are done."""
         with self.lock:
             self.closed = True
             self._interrupt()
-            self._kick_keeper()
-        keeper = self._keeper
-        if keeper is not None and keeper is not threading.current_thread():
-            keeper.join(1.0)
+            self._kick_background()
+        background = self._background
+        if background is not None and background is not threading.current_thread():
+            background.join(1.0)
         with self.lock:
             if self._reader is None:
                 self._close_wake_sockets()
