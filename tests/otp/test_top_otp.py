@@ -44,7 +44,7 @@ def test_processes_of_both_kinds_of_node_are_shown(cluster, otp):
     found = top(cluster, python.name)
 
     assert row(found["nodes"], node=beam.name)["kind"] == "beam"
-    assert row(found["nodes"], node=beam.name)["cpu"] > 10
+    assert row(found["nodes"], node=beam.name)["cpu"] > 0
     assert row(found["nodes"], node=python.name)["kind"] == "python"
     slow = row(found["processes"], name="slow")
     assert (slow["node"], slow["messages"], slow["memory"] > 0) == (beam.name, 33, True)
