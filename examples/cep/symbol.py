@@ -91,12 +91,14 @@ class Symbol:
     def clock(self, now: int) -> list[Any]:
         """The owner's clock shows ``now``: silent sources do not hold the watermark, and old ticks leave the window."""
         self.watermark.tell_clock(now)
-        return self._settle()
+        paid = self._pay()
+        return paid + self._settle(MAX_FINAL - len(paid))
 
     def end(self, source: bytes) -> list[Any]:
         """``source`` sends nothing older than its last tick any more."""
         self.watermark.end(source)
-        return self._settle()
+        paid = self._pay()
+        return paid + self._settle(MAX_FINAL - len(paid))
 
     # Results
 
@@ -108,12 +110,20 @@ class Symbol:
         tick = self.window[position]
         return (FINAL, tick.source, tick.number, tick.time, *self.window.mean(position))
 
-    def _settle(self) -> list[Any]:
-        """What has become final since the last message."""
-        window = self.window
-        results = [self._final(window.position_after(tick) - 1) for tick in sorted(self.owed)[:MAX_FINAL]]
-        self.owed -= set(sorted(self.owed)[:MAX_FINAL])
-        end = min(window.count_until(self.watermark.time), self.settled + MAX_FINAL - len(results))
+    def _pay(self) -> list[Any]:
+        """The final means that a merge owes. They do not leave with a tick.
+
+        While two sides merge, both may apply the same tick, and sinks take the results of one. A message of the clock
+        is from the owner itself, so one side alone applies it.
+        """
+        due = sorted(self.owed)[:MAX_FINAL]
+        self.owed.difference_update(due)
+        return [self._final(self.window.position_after(tick) - 1) for tick in due]
+
+    def _settle(self, room: int = MAX_FINAL) -> list[Any]:
+        """What has become final since the last message: at most ``room`` means."""
+        window, results = self.window, list[Any]()
+        end = min(window.count_until(self.watermark.time), self.settled + room)
         for position in range(self.settled, end):
             self.frontier = tick = window[position]
             results.append(self._final(position))

@@ -94,6 +94,7 @@ MATCHES = {"AAPL": {tuple(TICKS["AAPL"])}}
 
 def report(means=MEANS, finals=FINALS, matches=MATCHES, tolerate=()):
     found = compare(TICKS, means, finals, matches, settings=SETTINGS, tolerate=tolerate)
+    assert len(found.pop("examples")) == found["missing"] + found["wrong"]
     return {name: count for name, count in found.items() if count}
 
 
@@ -115,6 +116,7 @@ def test_what_a_split_made_incomplete_is_counted_apart():
         "ticks": 2, "final": 2, "matches": 1, "wrong_eager": 1, "incomplete": 1,
     }  # fmt: skip
     assert report(matches={}, tolerate=[(1, 2)])["wrong_matches"] == 1
+    assert report(finals={}, tolerate=[(0.015, 0.025)]) == {"ticks": 2, "matches": 1, "missing": 1, "unfinished": 1}
 
 
 # The chart

@@ -485,3 +485,28 @@ def test_a_source_that_has_moved_between_the_sides_gets_all_final_means():
     results += merged.end(b"a")
 
     assert set(finals(results)) == {(tick.source, tick.number) for tick in ticks}
+
+
+@given(arrivals(), st.integers(1, 40).map(Timed), st.integers(0, 60), st.integers(0, 60), st.booleans())
+def test_a_side_that_began_without_a_copy_loses_no_final_mean(ticks, span, cut, heal, swap):
+    """The source is cut off from the owner. The side of the source has no copy, and begins with an empty window."""
+    cut, heal = sorted((min(cut, len(ticks)), min(heal, len(ticks))))
+    owner, new = symbol(span, lateness=15), symbol(span, lateness=15)
+    results = feed(owner, ticks[:cut]) + feed(new, ticks[cut:heal])
+
+    merged = new.merge(owner) if swap else owner.merge(new)
+    results += feed(merged, ticks[heal:]) + merged.end(b"a") + merged.clock(0)
+
+    assert set(finals(results)) == {(tick.source, tick.number) for tick in ticks}
+
+
+def test_what_a_merge_owes_does_not_leave_with_a_tick():
+    """Both sides may apply the same tick while they merge, and sinks take the results of one side."""
+    first, second = symbol(LONG, lateness=5), symbol(LONG, lateness=5)
+    feed(first, [Tick(time, b"a", time, 1) for time in range(10, 100, 10)])
+    feed(second, [Tick(time, b"b", time, 1) for time in range(15, 60, 10)])
+
+    merged = first.merge(second)
+
+    assert finals(feed(merged, [Tick(101, b"a", 101, 1)])) == {}
+    assert {(b"a", 10), (b"b", 15)} < set(finals(merged.clock(0)))

@@ -28,8 +28,9 @@ def main(arguments: list[str]) -> int:
     console, started = Console(), time.monotonic()
     previous_handler = signal.signal(signal.SIGTERM, raise_keyboard_interrupt)
     with tempfile.TemporaryDirectory(prefix="erlmesh-cep-") as folder:
-        mesh = LocalMesh(Path(folder), options.net_ticktime)
+        mesh: LocalMesh | None = None
         try:
+            mesh = LocalMesh(Path(folder), options.net_ticktime)
             observer = mesh.start()
             story = Story(console, mesh, observer, options.net_ticktime, options.patience)
             for name in SCENES:
@@ -39,14 +40,15 @@ def main(arguments: list[str]) -> int:
             record = Record(**observer.ask("get_record"))
         except DemoFailed as failure:
             console.fail(str(failure))
-            if options.verbose:
+            if options.verbose and mesh is not None:
                 for log in mesh.logs():
                     print(f"--- {log.name}\n{log.read_text(encoding='utf-8', errors='replace')}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             return 130
         finally:
-            mesh.close()
+            if mesh is not None:
+                mesh.close()
             signal.signal(signal.SIGTERM, previous_handler)
     _draw(console, record, Path(options.out))
     console.heading(f"All {console.checks_passed} checks passed in {time.monotonic() - started:.1f} s.")

@@ -12,6 +12,8 @@ from cep.window import Tick
 
 __all__ = ["compare"]
 
+MAX_EXAMPLES = 10
+
 
 def compare(
     ticks: Mapping[str, list[Tick]],
@@ -27,9 +29,22 @@ def compare(
     ``tolerate`` are ranges of time, in seconds: there, one side of a cut may not have had all ticks of a window. What
     differs there is counted apart.
     """
-    report = dict.fromkeys(
-        ("ticks", "final", "eager", "matches", "missing", "wrong", "wrong_eager", "wrong_matches", "incomplete"), 0
+    report: dict[str, Any] = dict.fromkeys(
+        (
+            "ticks",
+            "final",
+            "eager",
+            "matches",
+            "missing",
+            "wrong",
+            "wrong_eager",
+            "wrong_matches",
+            "incomplete",
+            "unfinished",
+        ),
+        0,
     )
+    examples: list[str] = []
     ranges = [(start * 1000, end * 1000) for start, end in tolerate]
     longest = settings.pattern.limit or 0  # A match that is found changes where the search for the next one begins.
 
@@ -42,8 +57,10 @@ def compare(
         for name, right in oracle.final_means(sent, settings.span).items():
             final = finals.get(symbol, {}).get(name)
             eager = means.get(symbol, {}).get(name, (0, 0, 0))[:2]
+            if final != right and not is_tolerated(times[name]):
+                examples.append(f"{symbol}, tick {name[1]} of {name[0].decode()} at {times[name] / 1000}: {final}")
             if final is None:
-                report["missing"] += 1
+                report["unfinished" if is_tolerated(times[name]) else "missing"] += 1
             elif final == right:
                 report["final"] += 1
                 report["eager" if eager == right else "incomplete" if is_tolerated(times[name]) else "wrong_eager"] += 1
@@ -54,4 +71,4 @@ def compare(
         report["matches"] += len(found & expected)
         for match in found ^ expected:
             report["incomplete" if any(is_tolerated(tick.time, longest) for tick in match) else "wrong_matches"] += 1
-    return report
+    return report | {"examples": examples[:MAX_EXAMPLES]}

@@ -23,13 +23,15 @@ from typing import Any, Final
 import erlmesh
 from erlmesh.demo.shells import DemoFailed
 
-__all__ = ["OWNERS", "SIDES", "SOURCES", "LocalMesh", "Observer", "Program", "app_of"]
+__all__ = ["EXAMPLES", "OWNERS", "SOURCES", "LocalMesh", "Observer", "Program", "Sides", "app_of"]
 
 HOST: Final = "127.0.0.1"
 OWNERS: Final = ("socrates", "plato", "aristotle")
 SOURCES: Final = {"athens": "0/2", "stagira": "1/2"}
 """The sources, and the part of the symbols that each has."""
-SIDES: Final = (("socrates", "plato", "athens", "agora"), ("aristotle", "stagira"))
+Sides = tuple[tuple[str, ...], tuple[str, ...]]
+"""The nodes on the two sides of a cut."""
+SIDES: Final[Sides] = (("socrates", "plato", "athens", "agora"), ("aristotle", "stagira"))
 ANSWER_TIMEOUT: Final = 20.0
 ELIXIR_TIMEOUT: Final = 30.0
 EXAMPLES: Final = Path(__file__).parents[2]
@@ -41,7 +43,8 @@ class Program:
     def __init__(self, name: str, command: list[str], environment: dict[str, str], log: Path) -> None:
         self.name = name
         self.log = log
-        self._may_end = False
+        self.may_end = False
+        """Its end is a part of the scene."""
         self._lines: queue.Queue[str | None] = queue.Queue()
         with log.open("ab") as stderr:
             self._process = subprocess.Popen(  # noqa: S603 - our own programs
@@ -68,11 +71,11 @@ class Program:
         """Send a signal to the process and its children. Raises DemoFailed if it has ended by itself."""
         self.check()
         os.killpg(self._process.pid, number)
-        self._may_end = self._may_end or number in (signal.SIGKILL, signal.SIGTERM)
+        self.may_end = self.may_end or number in (signal.SIGKILL, signal.SIGTERM)
 
     def check(self) -> None:
         """Raises DemoFailed if it has ended by itself."""
-        if not self._may_end and not self.is_running():
+        if not self.may_end and not self.is_running():
             raise DemoFailed(f"{self.name} has ended: {self.last_lines()}")
 
     def wait(self, timeout: float) -> int:
@@ -145,6 +148,10 @@ class Observer:
 
 class LocalMesh:
     """All programs on this machine, with an EPMD port and a cookie of their own."""
+
+    sides: Sides = SIDES
+    command_time = 0.0
+    full_rate = 60
 
     def __init__(self, folder: Path, net_ticktime: float) -> None:
         self._folder = folder
