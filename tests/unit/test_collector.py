@@ -1,6 +1,7 @@
 """What an observer learns of a simulated cluster, and when."""
 
 import asyncio
+import inspect
 import json
 
 import pytest
@@ -9,6 +10,7 @@ from erlmesh import Atom
 from erlmesh.core.cluster_view.texts import pid_text
 from erlmesh.errors import RemoteError
 from erlmesh.services.viewing.collector import Collector
+from erlmesh.services.viewing.follower import Follower
 from erlmesh.testing.cluster import Cluster
 from erlmesh.testing.loop import run
 from erlmesh.web.control import Control
@@ -37,7 +39,7 @@ def told(collector, kind):
 def three_nodes(test):
     """Run ``test(cluster, a, b, collector)``. The collector is on ``c``."""
 
-    def wrapped():
+    def wrapped(**fixtures):
         async def main():
             async with Cluster(1) as cluster:
                 a, b, c = await cluster.start("a", "b", "c")
@@ -47,12 +49,14 @@ def three_nodes(test):
                 collector = observe(c)
                 await cluster.wait_until(lambda: known(collector) == {A, B, C})
                 try:
-                    await test(cluster, a, b, collector)
+                    await test(cluster, a, b, collector, **fixtures)
                 finally:
                     collector.close()
 
         run(main)
 
+    names = list(inspect.signature(test).parameters)[4:]
+    wrapped.__signature__ = inspect.Signature([inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY) for n in names])
     return wrapped
 
 
@@ -154,6 +158,18 @@ async def test_a_cut_between_two_other_nodes_is_seen_from_both_ends(cluster, a, 
     links = {(one, other): collector.cluster.reports()[one]["links"].get(other) for one, other in ((A, B), (B, A))}
     assert {link["state"] for link in links.values() if link is not None} <= {"reconnecting", "down", "connecting"}
     assert told(collector, "link_down")
+
+
+@three_nodes
+async def test_the_other_end_of_a_link_that_has_changed_is_asked_soon(cluster, a, b, collector, monkeypatch):
+    asked = []
+    monkeypatch.setattr(Follower, "ask_soon", lambda self, **_: asked.append(self._name))
+
+    with a.machine:
+        a.disconnect(B)
+    await cluster.wait_until(lambda: collector.cluster.reports()[A]["links"].get(B, {}).get("state") != "up")
+
+    assert B in asked
 
 
 @three_nodes

@@ -187,7 +187,18 @@ class Collector:
             view = checked_view(json.loads(data) if len(data) <= MAX_VIEW else None)
         except (ValueError, RecursionError):
             return
-        self.cluster.put_view(node_text(node.name), view, "push", now)
+        text = node_text(node.name)
+        before = self._link_states(text)
+        self.cluster.put_view(text, view, "push", now)
+        for peer, _ in before ^ self._link_states(text):
+            # A BEAM at the other end is asked, or the fault would look one-sided until its next answer.
+            other = self._followers.get(self._names_by_text.get(peer, peer))
+            if other is not None:
+                other.ask_soon(with_groups=False)
+
+    def _link_states(self, text: str) -> set[tuple[str, str]]:
+        report = self.cluster.report(text)
+        return set() if report is None else {(peer, link["state"]) for peer, link in report["links"].items()}
 
     def _tick(self, now: float) -> None:
         self.cluster.tick(now)
