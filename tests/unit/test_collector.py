@@ -163,13 +163,13 @@ async def test_a_cut_between_two_other_nodes_is_seen_from_both_ends(cluster, a, 
 @three_nodes
 async def test_the_other_end_of_a_link_that_has_changed_is_asked_soon(cluster, a, b, collector, monkeypatch):
     asked = []
-    monkeypatch.setattr(Follower, "ask_soon", lambda self, **_: asked.append(self._name))
+    monkeypatch.setattr(Follower, "ask_soon", lambda self, *, with_groups: asked.append((self._name, with_groups)))
 
     with a.machine:
         a.disconnect(B)
     await cluster.wait_until(lambda: collector.cluster.reports()[A]["links"].get(B, {}).get("state") != "up")
 
-    assert B in asked
+    assert (B, False) in asked
 
 
 @three_nodes
