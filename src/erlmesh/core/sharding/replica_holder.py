@@ -40,6 +40,10 @@ class HolderSide(ReplicaBase[S]):
             effects.append(Out(key, source, number, results))
         self._pending.append((self._count, effects))
 
+    def confirm_again(self, key: bytes, source: Term, number: int, token: object) -> None:
+        """A message is applied already. :class:`Confirmed` follows when all before is replicated."""
+        self._pending.append((self._count, [Confirmed(key, source, number, token)]))
+
     def forget_results(self, key: bytes, source: Term, number: int) -> None:
         """All receivers have these results."""
         if self.phase is Phase.IDLE or not self.store.forget_results(key, source, number):

@@ -231,7 +231,7 @@ class Keeping:
         if entry is not None:
             book = self._books[shard]
             if number <= book.store.last(key, source):  # The inbox has forgotten this source.
-                inbox.settle(entry, number)
+                book.confirm_again(key, source, number, entry)
             else:
                 self._apply(book, inbox, entry, message)
         self._changed(shard)
