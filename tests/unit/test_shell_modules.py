@@ -1,6 +1,8 @@
 """The modules of OTP and Elixir in the shell answer as in iex. tests/otp/test_shell_otp.py asks iex itself."""
 
+import asyncio
 import re
+import sys
 
 import pytest
 from shell_harness import with_shell, with_two_shells
@@ -132,3 +134,32 @@ async def test_observe_serves_the_map_until_the_shell_ends(shell):
 
     assert re.fullmatch(r"the map of the cluster is at http://127\.0\.0\.1:\d+/ until this shell ends", text)
     assert await shell("observe()") == text
+    port = int(re.search(r":(\d+)/", text)[1])
+    await shell("exit(self, :kill)")
+    async with asyncio.timeout(5):
+        while await accepts(port):
+            await asyncio.sleep(0.01)
+    assert (await shell("observe")).startswith("the map of the cluster is at")
+
+
+async def accepts(port):
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+@with_shell
+async def test_observe_says_what_to_install(shell):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "aiohttp", None)
+        for name in [each for each in sys.modules if each.startswith("erlmesh.web.server")]:
+            patch.delitem(sys.modules, name)
+
+        answer = await shell("observe")
+
+    assert answer.startswith("** (NodeStartError)")
+    assert "erlmesh[web]" in answer
+    assert "\n" not in answer
