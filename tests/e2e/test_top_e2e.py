@@ -79,6 +79,18 @@ def test_one_table_is_sorted_by_the_column_that_is_named(erlmesh, plato):
     assert names[:3] == ["erlmesh", "global_group", "global_name_server"]
 
 
+def test_a_long_table_is_printed_whole(erlmesh):
+    shell = erlmesh.start("shell", "--name", "plato")
+    shell.ask("for each in range(300): spawn(lambda me: me.receive())")
+
+    code, out, _ = erlmesh.run("top", "plato", "--once", "--table", "processes")
+
+    assert code == 0
+    assert len(out.splitlines()) == 201
+    assert len(out) > 20_000
+    assert out.splitlines()[-1].startswith("plato@127.0.0.1  <0.")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from erlmesh.cli.hidden_client import connect_failure
 from erlmesh.cli.map import connect_to_all, node_that_looks
-from erlmesh.cli.output import print_lines
+from erlmesh.cli.output import shown
 from erlmesh.cli.settings import add_node_options
 from erlmesh.cli.shutdown import EXIT_SIGINT, run_until_signal
 from erlmesh.cli.top_view import TopView
@@ -139,8 +139,12 @@ def _print(collector: Collector, watch: ProcessWatch, options: argparse.Namespac
         print(json.dumps(found | tables), flush=True)
         return
     if options.table:
-        print_lines("\n".join(view.lines(options.table, tables[options.table])))
+        _print_lines(view.lines(options.table, tables[options.table]))
         return
     for name, rows in tables.items():
         more = [f"… and {len(rows) - MAX_ROWS} more: --table {name} prints all"] if len(rows) > MAX_ROWS else []
-        print_lines("\n".join([f"{name}:", *view.lines(name, rows[:MAX_ROWS]), *more, ""]))
+        _print_lines([f"{name}:", *view.lines(name, rows[:MAX_ROWS]), *more, ""])
+
+
+def _print_lines(lines: list[str]) -> None:
+    print("\n".join(map(shown, lines)), flush=True)  # each by itself, because a long text is cut
