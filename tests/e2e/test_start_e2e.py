@@ -65,7 +65,7 @@ def test_the_node_stops_with_its_app(start, erlmesh, message, code):
     [
         (["--expose", "no.such.module"], "cannot import no.such.module"),
         (["--app", "mypackage.models:no_process"], "is not an `async def` function, which a process needs"),
-        (["--app", "mypackage.models:nope"], "is not an `async def` function, which a process needs"),
+        (["--app", "mypackage.models:nope"], "the module mypackage.models has no function nope"),
     ],
 )
 def test_what_cannot_be_exposed_or_run_is_refused_in_words(start, arguments, text):

@@ -250,8 +250,14 @@ def _import_module(text: str) -> tuple[ModuleType, str | None]:
 
 def _import_function(text: str) -> Body:
     name, _, function = text.partition(":")
-    found = getattr(_import_module(name)[0], function or "main", None)
+    function = function or "main"
+    module = _import_module(name)[0]
+    if not hasattr(module, function):
+        raise ValueError(f"the module {name} has no function {function}: give MODULE:FUNCTION")
+    found: object = getattr(module, function)
     found = getattr(found, "__erlmesh_app__", found)  # a Serving
     if not inspect.iscoroutinefunction(found):
-        raise ValueError(f"{text} is not an `async def` function, which a process needs: give MODULE:FUNCTION")
+        raise ValueError(
+            f"{text} is not an `async def` function, which a process needs, and no serving: give MODULE:FUNCTION"
+        )
     return found

@@ -100,7 +100,7 @@ def check_epmd(
                 "Is the node started? On its host,  epmd -names  lists the running nodes.",
                 "If its EPMD uses another port, set the same ERL_EPMD_PORT here.",
                 "If it runs without EPMD (-erl_epmd_port N), give  --erl-epmd-port N  here.",
-                "If it runs in a container, port 4369 must be reachable too, not only the port of the node.",
+                f"If it runs in a container, port {port} must be reachable too, not only the port of the node.",
                 **facts,
             )
         case ProbeFailure.OTHER_PROTOCOL:
