@@ -37,7 +37,8 @@ def program(cluster, tmp_path):
 
     def start(check, *arguments):
         path = tmp_path / f"{check}.py"
-        path.write_text(block(check))
+        if not path.exists():  # another process may just read it
+            path.write_text(block(check))
         command = [sys.executable, str(path), *arguments]
         process = OsProcess("-".join((check, *arguments)), command, python_environment(cluster.epmd_port, tmp_path))
         cluster.processes.append(process)
