@@ -105,6 +105,7 @@ EVENTS: Final[dict[str, str]] = {
     "remsh_opened": "Another node opens a shell on this one.",
     # Phoenix
     "pubsub_restarted": "The worker of a PubSub has ended and starts again.",
+    "pubsub_waits": "A program waits for a PubSub that no other node has yet.",
     "pubsub_name_taken": "Another process has the registered name of a PubSub.",
     "pubsub_handler_failed": "A handler or callback of a PubSub raised an exception.",
     "subscription_overflow": "A subscription is full: messages are dropped, or it ends.",

@@ -130,6 +130,19 @@ async def test_ready_waits_until_the_other_side_would_send_to_this_node(cluster)
         assert await mine.get(5) == 1
 
 
+async def test_ready_without_a_limit_says_that_it_waits(cluster, caplog):
+    one, two = await cluster(2)
+    await one.ping(two.name)
+    async with PubSub(one, NAME) as a:
+        assert await a.ready(5) is False
+        assert "still waits" not in caplog.text
+        waiting = asyncio.create_task(a.ready(None))
+        await asyncio.sleep(7)
+        assert f"still waits for another node that has it; connected nodes: {two.name}" in caplog.text
+        async with PubSub(two, NAME):
+            assert await waiting
+
+
 @pytest.mark.parametrize("hidden", [False, True], ids=["visible", "hidden"])
 async def test_ready_waits_for_each_node_that_has_the_pubsub(cluster, hidden):
     for seed in range(10):

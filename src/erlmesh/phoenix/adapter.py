@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from erlmesh.core.phoenix_pubsub.messages import PubSubStatistics, forward, parse_forward
 from erlmesh.core.phoenix_pubsub.names import PLAIN_DISPATCHER, SCOPE, adapter_atom, worker_number
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["Adapter", "NodeChange", "RawPubSub", "TopicHandler"]
 
 log = event_log("erlmesh.phoenix")
+NOTICE_AFTER: Final = 6.0
+"""Seconds of waiting after which the log says so: more than the default time limit of ``ready``."""
 _peer_log = PeerLog(log)
 
 TopicHandler = Callable[[bytes, Term], None]
@@ -237,12 +239,24 @@ class Adapter:
 
     async def ready(self, timeout: float | None = 5.0) -> bool:
         """See :class:`RawPubSub`."""
+        notice = asyncio.get_running_loop().call_later(NOTICE_AFTER, self._notice_waiting)
         try:
             async with asyncio.timeout(timeout):
                 await wait_until_met(self.node, self.adapter, lambda: (self._book, self.process.pid))
         except TimeoutError:
             return False
+        finally:
+            notice.cancel()
         return True
+
+    def _notice_waiting(self) -> None:
+        """A program that waits without a time limit would look as if it hung."""
+        log.warning(
+            "pubsub_waits",
+            "the PubSub %s still waits for another node that has it; connected nodes: %s",
+            self.shown,
+            ForeignText(", ".join(self.node.nodes()) or "none"),
+        )
 
     # Messages of other nodes
 
