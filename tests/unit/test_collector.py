@@ -194,7 +194,7 @@ async def test_a_node_tells_nothing_when_nobody_looks(cluster, a, b, collector):
     await cluster.sleep(1)
 
     assert a._services._view_server is None
-    assert not a.pg._state.recording
+    assert not a.pg._server.state.recording
 
 
 @three_nodes

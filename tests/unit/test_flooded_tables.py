@@ -295,7 +295,7 @@ def test_pg_keeps_some_servers_of_a_member_and_none_when_it_has_gone(message):
         for number in range(COUNT):
             flood.send((PG, A), message(number))
         await run_iterations()
-        state = node.pg._state
+        state = node.pg._server.state
         assert node.pg.statistics().peers == MAX_SERVERS
         flood.disconnect("a@h")
         await run_iterations()
@@ -315,11 +315,11 @@ def test_pg_keeps_some_monitors_of_a_member_and_none_when_it_has_gone(monkeypatc
         for number in range(COUNT):
             flood.send((PG, A), call_from(number, Atom("monitor") if number % 2 else (Atom("monitor"), number)))
         await run_iterations()
-        assert len(node.pg._monitors._by_ref) == 20
+        assert len(node.pg._server.observers.monitors._by_ref) == 20
         flood.disconnect("a@h")
         await run_iterations()
 
-        assert sizes(node.pg._monitors) == {
+        assert sizes(node.pg._server.observers.monitors) == {
             "MonitorTable._by_ref": 0,
             "MonitorTable._by_key": 0,
             "MonitorTable._of_node": 0,

@@ -108,7 +108,7 @@ async def test_a_member_cannot_report_the_end_of_a_member_of_a_group(cluster):
     cluster.a.pg.join("group", member)
     await run_iterations()
     server = cluster.pid(cluster.a, "pg")
-    ref = cluster.b.pg._monitor_refs[server]
+    ref = cluster.b.pg._server._monitor_refs[server]
 
     await cluster.send(cluster.c, PG, (DOWN, ref, PROCESS, server, X))
 

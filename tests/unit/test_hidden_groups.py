@@ -194,8 +194,8 @@ async def test_nothing_more_is_sent_to_a_node_whose_scope_is_known(cluster):
     await cluster.run_on(hidden, lambda: hidden.connect(visible.name))
     await sees(cluster, hidden, [theirs])
     await cluster.sleep(5)
-    received, handle = [], visible.pg._process._handler
-    visible.pg._process._handler = lambda message: (received.append(message), handle(message))
+    received, handle = [], visible.pg._server.process._handler
+    visible.pg._server.process._handler = lambda message: (received.append(message), handle(message))
 
     await cluster.sleep(200)
 
@@ -220,8 +220,8 @@ async def test_another_node_cannot_multiply_the_timer(cluster):
     visible, hidden, _ = await pair(cluster)
     await cluster.run_on(hidden, lambda: hidden.connect(visible.name))
     scope = hidden.pg.start_scope("only here")
-    fired, fire = [], scope._exchange.timer_fired
-    scope._exchange.timer_fired = lambda: (fired.append(True), fire())
+    fired, fire = [], scope._server._exchange.timer_fired
+    scope._server._exchange.timer_fired = lambda: (fired.append(True), fire())
 
     for _ in range(10):
         visible.send(scope.pid, Atom("discover"))

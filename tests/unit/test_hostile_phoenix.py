@@ -108,7 +108,7 @@ def hostile_messages(evil, us, other, stages, guest):
     ]
     numbers = (1, 2, 3, 9, 1024, 1025, 99_999)
     groups = [Atom(ADAPTER), *(Atom(f"{ADAPTER}_{number}") for number in numbers), Atom(f"{ADAPTER}_"), Atom("x")]
-    server = evil.pg.find_scope(SCOPE)._process.pid
+    server = evil.pg.find_scope(SCOPE).pid
     victim = worker(other.node).pid
     yield (
         (Atom(ADAPTER), us.node.name),

@@ -24,17 +24,22 @@ OK, ERROR, CALL, CAST, DISCOVER, SYNC, JOIN, LEAVE = (
 class StrictPg(Pg):
     """Fail the test where the scope of an OTP 25 node would crash: at a leave of a member that it does not know."""
 
-    def _handle_message(self, message):
+    def __init__(self, *args):
+        super().__init__(*args)
+        self._handle = self._server.process._handler
+        self._server.process._handler = self._check_and_handle
+
+    def _check_and_handle(self, message):
         match message:
             case (Atom("leave"), Pid() as server, Pid() | [Pid(), *_] as pids, [*groups]):
-                peer = self._state._peers.get(server)
+                peer = self._server.state._peers.get(server)
                 held = {key: Counter(listed(bag)) for key, bag in peer.groups.items()} if peer else None
                 for group in map(exact_key, groups if peer else ()):
                     assert group in held, f"{message} to a node that holds {held}"
                     held[group] -= Counter(pids if isinstance(pids, list) else [pids])
                     if not held[group]:
                         del held[group]
-        super()._handle_message(message)
+        self._handle(message)
 
 
 def pair(cluster=None):
@@ -461,8 +466,8 @@ def test_monitoring_process_gets_changes_until_demonitor():
     assert ask((Atom("demonitor"), ref)) is False
     b.end(watcher.pid)
     cluster.run()
-    assert not pg_a._monitors
-    assert pg_a._state.recording is False
+    assert not pg_a._server.observers.monitors
+    assert pg_a._server.state.recording is False
 
 
 # Observers
@@ -509,8 +514,8 @@ def test_watch_ends_when_closed_or_dropped():
 
     assert ended == ["end"]
     assert done == [None]
-    assert pg_a._watches == {}
-    assert pg_a._state.recording is False
+    assert pg_a._server.observers._watches == {}
+    assert pg_a._server.state.recording is False
     assert len(a.processes) == before
 
 
@@ -531,7 +536,7 @@ def test_change_is_told_before_its_members_are_monitored_once_for_all_watches():
     told = [cluster.start(changes.__anext__()) for changes in watches]
     told += [cluster.start(changes.__anext__()) for changes in watches]
     assert monitored_by_watches(a) == {p: 1, q: 1}
-    pg_a._watches[G].on_event(Joined((b.names[PG],), G))
+    pg_a._server.observers._watches[G].on_event(Joined((b.names[PG],), G))
     assert monitored_by_watches(a) == {p: 1, q: 1}
     cluster.run()
 
@@ -551,7 +556,7 @@ def test_watch_that_ends_before_it_monitors_leaves_no_monitor():
 
     pg_a.watch(G).close()
     changes = pg_a.watch(G)
-    watch = pg_a._watches[G]
+    watch = pg_a._server.observers._watches[G]
     watch.on_event(Joined((q,), G))
     watch.on_event(Left((q,), LEAVE, G))
     cluster.run()
@@ -571,7 +576,7 @@ def test_watch_delivers_queued_changes_after_its_scope_has_stopped():
     pg_a.join(G, p)
 
     pg_a.stop()
-    pg_a._on_exit()  # The fake runtime does not call it.
+    pg_a._server._on_exit()  # The fake runtime does not call it.
     seen = cluster.start(_all(changes))
     cluster.run()
 

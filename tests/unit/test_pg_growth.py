@@ -195,7 +195,7 @@ def test_change_reaches_a_watch_in_the_round_of_its_read():
             [node] = await cluster.start("a")
             pg, member, log = node.pg, Pid(B, 7, 0, 1), []
             changes = pg.watch(G)
-            pg._state.handle_discover(PEER)
+            pg._server.state.handle_discover(PEER)
 
             async def watch():
                 async for event in changes:
@@ -204,7 +204,7 @@ def test_change_reaches_a_watch_in_the_round_of_its_read():
 
             def read(message):
                 router = pg._node._router
-                router.wakeups.run_round(router.delivery.deliver, pg._process, message)
+                router.wakeups.run_round(router.delivery.deliver, pg._server.process, message)
                 log.append("end of the round")
 
             task = asyncio.ensure_future(watch())

@@ -828,8 +828,8 @@ async def test_a_member_cannot_make_a_process_of_another_node_a_worker(cluster):
     forger = worker(evil, ADAPTER)[0]
     await cluster.clusters[0].wait_until(lambda: evil.name in first.nodes())
     for message in (
-        (Atom("join"), evil.pg.find_scope(SCOPE)._process.pid, Atom(ADAPTER), [victim.pid]),
-        (Atom("$gen_cast"), (Atom("sync"), evil.pg.find_scope(SCOPE)._process.pid, [(Atom(ADAPTER), [victim.pid])])),
+        (Atom("join"), evil.pg.find_scope(SCOPE).pid, Atom(ADAPTER), [victim.pid]),
+        (Atom("$gen_cast"), (Atom("sync"), evil.pg.find_scope(SCOPE).pid, [(Atom(ADAPTER), [victim.pid])])),
     ):
         forger.send((SCOPE, a.name), message)
     await asyncio.sleep(1)

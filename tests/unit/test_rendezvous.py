@@ -135,7 +135,7 @@ def test_an_empty_group_has_no_owner(scope):
 
     assert pg.owner("nobody", "key") is None
     assert pg.owners("nobody", "key", 2) == []
-    assert not pg._state._groups._listings, "a group that does not exist costs no memory"
+    assert not pg._server.state._groups._listings, "a group that does not exist costs no memory"
 
 
 def test_wrong_arguments_are_refused_also_for_an_empty_group(scope):

@@ -232,7 +232,7 @@ async def test_the_shards_of_a_process_that_is_killed_are_taken_by_others(cluste
 
     await mesh.wait_until(lambda: len(worker.running) == SHARDS)
     await mesh.sleep(0.1)
-    assert not a.pg._subscribers, "nothing of it is left on its node"
+    assert not a.pg._server.observers._subscribers, "nothing of it is left on its node"
 
 
 async def test_a_process_that_stops_with_its_node_releases_in_order(cluster):

@@ -259,7 +259,7 @@ async def test_a_monitor_of_a_group_ends_with_its_process_and_with_its_function(
     a.exit(pid, Atom("boom"))
     await cluster.sleep(1)
     assert len(a.internals.processes()) == processes
-    assert not a.pg._watches
+    assert not a.pg._server.observers._watches
 
     a.spawn(collector("g", log))
     await cluster.sleep(1)
@@ -267,7 +267,7 @@ async def test_a_monitor_of_a_group_ends_with_its_process_and_with_its_function(
     a.pg.join("g", members(a, 1)[0].pid)
     await cluster.sleep(1)
     assert len(log) == 1
-    assert not a.pg._watches
+    assert not a.pg._server.observers._watches
 
 
 @simulated

@@ -4,7 +4,8 @@ from simulation.mutants.mutation import Mutant
 
 SCOPE = "erlmesh.services.pg.state:ScopeState."
 TABLE = "erlmesh.services.pg.group_table:GroupTable."
-PG = "erlmesh.services.pg.server:Pg."
+SERVER = "erlmesh.services.pg.scope_server:ScopeServer."
+OBSERVERS = "erlmesh.services.pg.observers:Observers."
 
 MUTANTS = [
     Mutant(
@@ -200,25 +201,25 @@ MUTANTS = [
         "if False:",
     ),
     Mutant(
-        PG + "_handle_message",
+        SERVER + "_handle_message",
         "a new node gets no discover",
-        "self._send_discover(name)",
+        "self.send_discover(name)",
         "pass",
     ),
     Mutant(
-        PG + "__init__",
+        SERVER + "__init__",
         "a scope that starts late sends no discover",
-        "self._send_discover(Atom(name))",
+        "self.send_discover(Atom(name))",
         "pass",
     ),
     Mutant(
-        PG + "_handle_down",
+        SERVER + "_handle_down",
         "the exit of a member is ignored",
-        "self._apply_effects(self._state.handle_down(pid, reason))",
+        "self.apply(self.state.handle_down(pid, reason))",
         "pass",
     ),
     Mutant(
-        PG + "subscribe",
+        OBSERVERS + "subscribe",
         "an unsubscribed callback still gets events",
         "self._subscribers.remove(callback)",
         "pass",

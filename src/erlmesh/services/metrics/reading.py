@@ -139,10 +139,10 @@ def _read_processes(values: Values, runtime: Runtime) -> None:
 
 
 def _read_groups(values: Values, scope: Pg) -> None:
-    statistics, name = scope._state.statistics(), foreign_text(scope.scope)
+    statistics, name = scope._server.state.statistics(), foreign_text(scope.scope)
     values.add("erlmesh_groups", statistics.groups, name)
     values.add("erlmesh_group_memberships", statistics.memberships, name)
-    largest = nlargest(MAX_GROUPS, scope._state.group_sizes(MAX_RANKED), key=lambda group: group[1])
+    largest = nlargest(MAX_GROUPS, scope._server.state.group_sizes(MAX_RANKED), key=lambda group: group[1])
     for group, members in largest:
         values.add("erlmesh_group_members", members, name, _group_label(group))
     rest = statistics.memberships - sum(members for _, members in largest)

@@ -72,7 +72,7 @@ class NodeViewer:
         shards, more = ShardTable(), 0
         for scope in list(self.scopes.values()):
             if scope.alive:
-                pairs = [(group, scope._state.members(group)) for group in scope.which_groups()]
+                pairs = [(group, scope._server.state.members(group)) for group in scope.which_groups()]
                 listed, left_out = group_views(scope.scope, pairs, shards, names, MAX_GROUPS - len(groups))
                 groups += listed
                 more += left_out
