@@ -124,7 +124,7 @@ async def test_a_lost_link_tells_its_attempts(cluster, a, b, collector):
     await cluster.start("b")
     await cluster.wait_until(lambda: collector.cluster.reports()[A]["links"][B]["state"] == "up")
     assert collector.cluster.reports()[A]["links"][B]["attempt"] is None
-    assert a.internals._instance.reconnector._attempts == {}
+    assert a.internals._instance.reconnector.lost() == {}
 
 
 def test_a_node_that_was_disconnected_on_purpose_is_down_with_the_reason(monkeypatch):

@@ -46,7 +46,7 @@ def test_without_a_node_on_this_machine_one_must_be_named(run):
     status, text = run("map")
 
     assert status == 2
-    assert "erlmesh map plato@127.0.0.1" in text
+    assert "no node runs here: name a node of the cluster, such as plato@127.0.0.1" in text
 
 
 def test_a_recording_that_is_not_there_is_refused(run):

@@ -122,6 +122,22 @@ def test_an_attempt_is_due_once_until_it_has_ended(policy):
     assert policy.reconnecting() == [B]
 
 
+def test_a_lost_peer_counts_its_attempts_until_it_is_connected(policy):
+    lose(policy, B, 0.0)
+    lose(policy, C, 0.0)
+    assert [count for count, _ in policy.lost().values()] == [0, 0]
+    policy.connected(C, 0.1, hidden=False)
+    delays(policy, 3)
+    assert policy.lost() == {B: (3, policy.next_deadline())}
+
+    policy.begin_attempts(policy.next_deadline())
+    assert policy.lost() == {B: (4, math.inf)}
+    policy.connected(B, 100.0, hidden=False)
+    assert policy.lost() == {}
+    lose(policy, B, 101.0)
+    assert policy.lost()[B][0] == 0
+
+
 def test_after_a_day_of_failed_attempts_a_peer_is_given_up(policy):
     policy.request(B, 0.0)
     policy.begin_attempts(GIVE_UP_AFTER)

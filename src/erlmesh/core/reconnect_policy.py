@@ -154,6 +154,8 @@ class _Peer:
     """Independent of the state: a peer that is dialled on request may still be refused, until a caller wants it."""
     order: int = 0
     """Its place in the table."""
+    attempts_begun: int = 0
+    """How many attempts have begun since the peer was lost."""
     attempts_left: int | None = None
     """How many attempts may fail until it is dialled no more; None if time alone decides."""
 
@@ -210,6 +212,10 @@ class ReconnectPolicy:
     def reconnecting(self) -> list[str]:
         """Return the lost peers that are dialled until they are back."""
         return [name for name, _ in self._lost_in_order()]
+
+    def lost(self) -> dict[str, tuple[int, float]]:
+        """Return how many attempts have begun to reach each lost peer, and when the next is due: ``inf`` during one."""
+        return {name: (peer.attempts_begun, peer.dial_at) for name, peer in self._lost.items()}
 
     def _lost_in_order(self) -> list[tuple[str, _Peer]]:
         return sorted(self._lost.items(), key=lambda item: item[1].order)
@@ -303,6 +309,7 @@ class ReconnectPolicy:
         for name in names:
             peer = self._peers[name]
             peer.dial_at = math.inf
+            peer.attempts_begun += 1
             if peer.refused is not None and peer.refused.overlapping and not peer.is_deferred(now):
                 peer.refused = None  # the deferral is over: this attempt accepts any incarnation
         return names
@@ -388,6 +395,8 @@ class ReconnectPolicy:
     def _schedule(self, name: str, peer: _Peer, now: float) -> None:
         """Plan an attempt to connect to ``name``, which is lost."""
         if self._peers.get(name) is peer:  # It may have been evicted as it was inserted.
+            if name not in self._lost:
+                peer.attempts_begun = 0
             self._lost[name] = peer
         peer.dial_at = now + peer.backoff.next_delay(self._rng)
         if peer.is_deferred(now):  # dial it when the deferral ends, not at the end of a long delay

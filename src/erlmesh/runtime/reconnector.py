@@ -32,8 +32,6 @@ class Reconnector:
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         """The end of a connection is still reported while the node stops, but nothing is dialled any more."""
-        self._attempts: dict[str, int] = {}
-        """How many attempts have begun to reach each node that is lost."""
 
     def request(self, name: str, *, attempts: int | None = None) -> None:
         """``name`` could not be reached: dial it until it can be, or a number of times."""
@@ -49,7 +47,6 @@ class Reconnector:
         """A connection to ``name`` is up."""
         if self._policy.is_lost(name):
             self._count("reconnects")
-        self._attempts.pop(name, None)
         self._policy.connected(name, self._loop.time(), hidden=hidden)
         self._arm_timer()
 
@@ -59,8 +56,8 @@ class Reconnector:
         self._arm_timer()
 
     def lost(self) -> dict[str, tuple[int, float]]:
-        """Return how many attempts have begun to reach each lost node, and when the next is due: ``inf`` during one."""
-        return {name: (self._attempts.get(name, 0), peer.dial_at) for name, peer in self._policy._lost.items()}
+        """See :meth:`~erlmesh.core.reconnect_policy.ReconnectPolicy.lost`."""
+        return self._policy.lost()
 
     def close(self) -> None:
         """Start no further attempt."""
@@ -77,11 +74,8 @@ class Reconnector:
 
     def _dial_due(self) -> None:
         self._timer = None
-        lost = self._policy.reconnecting()
-        self._attempts = {name: count for name, count in self._attempts.items() if name in lost}
         for name in self._policy.begin_attempts(self._loop.time()):
             self._count("attempts")
-            self._attempts[name] = self._attempts.get(name, 0) + 1
             self._dial(name, partial(self._attempt_finished, name))
         self._arm_timer()
 

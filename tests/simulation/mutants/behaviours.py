@@ -105,7 +105,7 @@ MUTANTS = [
         "pass",
     ),
     Mutant(
-        SERVER + "_handle_call",
+        SERVER + "_answer_call",
         "an unknown call is not answered",
         "answer = (ERROR, (UNKNOWN_CALL, request))",
         "return",
