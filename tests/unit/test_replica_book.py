@@ -8,7 +8,8 @@ import pytest
 
 from erlmesh.core.sharding.copy_shelf import CopyShelf
 from erlmesh.core.sharding.keeper import Origin
-from erlmesh.core.sharding.replica_book import Phase
+from erlmesh.core.sharding.replica_book import Phase, ReplicaBook
+from erlmesh.core.sharding.replica_effects import Send
 from erlmesh.core.sharding.snapshot import SnapshotReader, SnapshotWriter
 from erlmesh.core.sharding.store import Store
 from erlmesh.terms import Atom, Pid
@@ -124,13 +125,16 @@ def test_one_node_killed_at_any_step_costs_nothing(begin: Callable[[int], Keeper
     kill_at_any_step(begin, [victim])
 
 
-def healed(seed: int) -> KeeperCluster:
+Sides = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+def healed(seed: int, sides: Sides = ((0, 1), (2, 3))) -> KeeperCluster:
     """Both sides of a partition have worked, and meet again."""
-    cluster = KeeperCluster([0, 1, 2, 3], seed=seed)
+    cluster = KeeperCluster(sorted([*sides[0], *sides[1]]), seed=seed)
     load(cluster)
     cluster.run()
-    cluster.split([0, 1], [2, 3])
-    cluster.reach = {ONE: {0, 1}, TWO: {2, 3}}
+    cluster.split(*sides)
+    cluster.reach = {ONE: {*sides[0]}, TWO: {*sides[1]}}
     cluster.run()
     for key in KEYS:
         cluster.put(key, ONE)
@@ -171,6 +175,66 @@ def check_a_heal(victims: Iterable[int] = range(4)) -> None:
 @pytest.mark.parametrize("victim", range(4))
 def test_one_node_killed_at_any_step_of_a_heal_costs_nothing(victim: int) -> None:
     check_a_heal([victim])
+
+
+def kill_during_a_heal(sides: Sides, victim: int, seed: int, at: int) -> None:
+    """The sides meet under load. After so many steps one node is killed, with what it had sent last."""
+    cluster = healed(seed, sides)
+    for step in range(at):
+        if step % 4 == 0:
+            cluster.put(KEYS[step % 3], (ONE, TWO)[step % 8 == 0])
+        cluster.step()
+    cluster.kill(victim, lose=True)
+    cluster.run()
+    cluster.reach = {}
+    cluster.check()
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("sides", [((0, 2), (1, 3)), ((0, 3), (1, 2)), ((0, 2, 4), (1, 3))])
+def test_a_holder_killed_while_a_better_backup_of_the_other_side_follows_it(sides: Sides, victim: int) -> None:
+    """The second one of all nodes is on the other side. It is the new backup, and has a copy of the other holder."""
+    for seed in range(2):
+        for at in range(100):
+            kill_during_a_heal(sides, victim, seed, at)
+
+
+def test_a_node_that_gets_another_copy_while_it_answers_is_asked_again() -> None:
+    me, other = (Pid(Atom(f"{name}@host"), 1, 0, 1) for name in ("one", "two"))
+    book: ReplicaBook = ReplicaBook(b"cep", 7, me, Numbers())
+    book.candidates([me])
+    book.take()
+    book.copy_joined(other)
+    writer = SnapshotWriter(Numbers(), [])
+
+    def questions() -> int:
+        effects = [effect for effect in book.take_effects() if isinstance(effect, Send)]
+        return sum(effect.to == other and effect.message[0] == Atom("shard_copies") for effect in effects)
+
+    assert questions() == 1
+    book.receive((Atom("shard_more"), b"cep", 7, other))
+    assert questions() == 0
+    _, more, data = writer.next_slice()
+    book.receive((Atom("shard_give"), b"cep", 7, (1, 0), more, data, other))
+    assert questions() == 1
+
+
+def test_a_copy_of_a_lost_holder_is_offered_to_a_holder_that_did_not_meet_it() -> None:
+    me, lost, other = (Pid(Atom(f"{name}@host"), 1, 0, 1) for name in ("one", "two", "three"))
+    book: ReplicaBook = ReplicaBook(b"cep", 7, me, Numbers())
+    stores: list[Store] = [Store(Numbers()), Store(Numbers())]
+    for store, pid in zip(stores, (lost, other), strict=True):
+        book.holder_joined(pid)
+        store.versions[pid, 1] = 1
+    book.shelf.follow(lost, stores[0], alone=False)
+    offer = Send(other, (Atom("shard_more"), b"cep", 7, me))
+
+    book.holder_left(lost)
+    assert offer in book.take_effects()
+
+    _, more, data = SnapshotWriter(Numbers(), [stores[1]]).next_slice()
+    book.receive((Atom("shard_give"), b"cep", 7, (1, 0), more, data, other))
+    assert offer in book.take_effects(), "it follows the other one now, and still has more"
 
 
 @pytest.mark.parametrize("seed", range(100))

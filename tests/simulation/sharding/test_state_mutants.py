@@ -56,7 +56,7 @@ MUTANTS = [
         Mutant(
             HOLDER + "_arrange",
             "a copy is forgotten when its node is no longer the second",
-            "enough = self._followers.confirmed(wanted) >= min(self._backups, len(self._others()))",
+            "enough = confirmed >= min(self._backups, len(self._others()))",
             "enough = True",
         ),
         books.check_a_backup_that_starts,
@@ -104,7 +104,7 @@ MUTANTS = [
             "elif self._deferred:",
             "elif False:",
         ),
-        books.check_a_heal,
+        partial(books.kill_during_a_heal, ((0, 2), (1, 3)), 0, 0, 90),
     ),
     (
         Mutant(
@@ -122,7 +122,43 @@ MUTANTS = [
             "self.shelf.add_orphan(self.store)",
             "pass",
         ),
-        books.check_a_heal,
+        partial(books.kill_during_a_heal, ((0, 1), (2, 3)), 0, 2, 57),
+    ),
+    (
+        Mutant(
+            BOOK + "_ask",
+            "a follower is not asked for its copy of a lost holder",
+            "if pid in self._holders:",
+            "if pid in self._holders or pid in self._followers.table:",
+        ),
+        partial(books.kill_during_a_heal, ((0, 2), (1, 3)), 0, 0, 5),
+    ),
+    (
+        Mutant(
+            BOOK + "holder_left",
+            "a holder does not hear that there is a copy of one that it has not met",
+            "for holder in self._holders:",
+            "for holder in ():",
+        ),
+        books.test_a_copy_of_a_lost_holder_is_offered_to_a_holder_that_did_not_meet_it,
+    ),
+    (
+        Mutant(
+            BOOK + "_ask",
+            "a node that has more while it answers is not asked again",
+            "self._asked[pid] = True",
+            "pass",
+        ),
+        books.test_a_node_that_gets_another_copy_while_it_answers_is_asked_again,
+    ),
+    (
+        Mutant(
+            HOLDER + "_arrange",
+            "a copy is forgotten while the new backup still misses acknowledged messages",
+            "self._followers.confirmed(wanted, self._acknowledged)",
+            "self._followers.confirmed(wanted)",
+        ),
+        partial(books.kill_during_a_heal, ((0, 2, 4), (1, 3)), 0, 2, 70),
     ),
     (
         Mutant(

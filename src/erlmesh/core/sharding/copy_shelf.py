@@ -171,11 +171,11 @@ class CopyShelf(Generic[S]):
             self._missed = True
         return store
 
-    def add_orphan(self, store: Store[S]) -> None:
-        """Keep a state whose holder is gone."""
+    def add_orphan(self, store: Store[S]) -> bool:
+        """Keep a state whose holder is gone. False if all of it is known to others, or in another copy."""
         present = [*self._known.values(), *(each.versions for each in self.stores())]
         if any(includes(versions, store.versions) for versions in present):
-            return
+            return False
         self._orphans = [each for each in self._orphans if not includes(store.versions, each.versions)]
         self._orphans.append(store)
         while len(self._orphans) > MAX_ORPHANS:
@@ -184,6 +184,7 @@ class CopyShelf(Generic[S]):
                 first.merge_key(key, entry)
             first.include(second.versions)
             del self._orphans[1]
+        return True
 
     def missed(self) -> None:
         """Others may have held the shard and acknowledged messages unseen."""

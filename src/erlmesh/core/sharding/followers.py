@@ -69,9 +69,12 @@ class Followers(Generic[S]):
     def __init__(self) -> None:
         self.table: dict[Pid, Follower[S]] = {}
 
-    def confirmed(self, among: Container[Pid]) -> int:
-        """How many of these nodes have a confirmed copy that stays."""
-        return sum(each.is_confirmed and not each.forgetting and pid in among for pid, each in self.table.items())
+    def confirmed(self, among: Container[Pid], count: int = 0) -> int:
+        """How many of these nodes have a confirmed copy that stays, with all messages up to ``count``."""
+        return sum(
+            each.is_confirmed and not each.forgetting and each.copied >= count and pid in among
+            for pid, each in self.table.items()
+        )
 
     def copied(self, count: int) -> int:
         """Up to which message all confirmed copies are complete. ``count`` is the last message.

@@ -53,6 +53,8 @@ class ReplicaBase(ABC, Generic[S]):
         self.shelf: CopyShelf[S] = CopyShelf(keeper, merge)
         self._count = 0
         """Messages applied under the present lineage."""
+        self._acknowledged = 0
+        """Those of them that were acknowledged: all up to this count."""
         self._lineages = 0
         self._base: Versions | None = None
         """What the state contained when this node began to act, if other nodes may have the same."""
@@ -66,8 +68,8 @@ class ReplicaBase(ABC, Generic[S]):
         """Snapshots for nodes that have asked."""
         self._failed: dict[Pid, None] = {}
         """Nodes that could not load the state."""
-        self._asked: dict[Pid, None] = {}
-        """Nodes with a copy whose answer is awaited."""
+        self._asked: dict[Pid, bool] = {}
+        """Nodes with a copy whose answer is awaited. True: ask once more then, for a holder has gone meanwhile."""
         self._to_merge: deque[tuple[Store[S], deque[tuple[bytes, KeyState[S]]]]] = deque()
         self._holders: dict[Pid, None] = {}
         self._copy_members: dict[Pid, None] = {}
@@ -125,10 +127,6 @@ class ReplicaBase(ABC, Generic[S]):
     def _heir(self) -> Pid | None:
         """The better node that this one lets go for. None if this is the best one."""
         return self._ranked[0] if self._ranked and self._ranked[0] != self._me else None
-
-    def _is_follower(self, pid: Pid) -> bool:
-        follower = self._followers.table.get(pid)
-        return follower is not None and follower.adopting is None
 
     # What the parts need of each other
 

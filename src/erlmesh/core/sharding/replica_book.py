@@ -20,7 +20,8 @@ What makes this safe:
   ``backups`` of them (or as many as there are nodes). So whichever confirmed copy becomes the state, has it.
 * A copy is forgotten on the word of a holder that has all messages of the copy and enough confirmed copies itself.
 * A node whose copies are those of all holders that it has seen go takes at once. Another one first asks all that have a
-  copy. It asks in any case: an acting holder merges what it did not have, for example after a partition.
+  copy. It asks in any case: an acting holder merges what it did not have, for example after a partition. Its own
+  followers are asked, too: a follower may have had a copy of another holder, which is lost now.
 * A merge starts a new lineage (see :mod:`erlmesh.core.sharding.store`), and all followers get a new snapshot.
 """
 
@@ -84,8 +85,10 @@ class ReplicaBook(HolderSide[S], CopySide[S]):
         self._answers.pop(pid, None)
         store = self.shelf.holder_left(pid)
         if self.phase is Phase.IDLE:
-            if store is not None:
-                self.shelf.add_orphan(store)
+            if store is not None and self.shelf.add_orphan(store):
+                # A holder that has not met the lost one does not ask by itself.
+                for holder in self._holders:
+                    self._send(holder, tags.MORE)
             self._update_copy_membership()
             return
         if store is not None:
@@ -101,7 +104,8 @@ class ReplicaBook(HolderSide[S], CopySide[S]):
     def copy_joined(self, pid: Pid) -> None:
         """Another node has a complete copy."""
         self._copy_members[pid] = None
-        if self.phase is not Phase.IDLE and not self._holders:
+        # A follower has the state of this node. If it has more, it says so.
+        if self.phase is not Phase.IDLE and not self._holders and pid not in self._followers.table:
             self._ask(pid)
 
     def copy_left(self, pid: Pid) -> None:
@@ -162,13 +166,16 @@ class ReplicaBook(HolderSide[S], CopySide[S]):
 
     def _ask(self, pid: Pid) -> None:
         """Ask a node with a copy for what this one does not have."""
-        if pid in self._asked or pid in self._holders or self._is_follower(pid):
+        if pid in self._holders:
             return
-        self._asked[pid] = None
+        if pid in self._asked:  # Its answer may be older than the last messages of a holder that is gone.
+            self._asked[pid] = True
+            return
+        self._asked[pid] = False
         self._send(pid, tags.COPIES, versions_term(self.store.versions))
 
     def _no_answer_of(self, pid: Pid) -> None:
-        if self._asked.pop(pid, pid) is None:
+        if self._asked.pop(pid, None) is not None:
             self._go_on()
 
     def _add_to_merge(self, store: Store[S]) -> None:
@@ -203,7 +210,7 @@ class ReplicaBook(HolderSide[S], CopySide[S]):
         """Act under a new lineage. Followers start from here."""
         base = dict(self.store.versions)
         self._lineages += 1
-        self._count = 0
+        self._count = self._acknowledged = 0
         self.store.start_lineage((self._me, self._lineages))
         pending: list[ReplicaEffect] = [effect for _, effects in self._pending for effect in effects]
         pending = [effect for effect in pending if isinstance(effect, Confirmed)]
@@ -288,6 +295,7 @@ _HANDLERS: Final[dict[tuple[Term, int], Callable[..., bool]]] = {
     (tags.COPIES, 5): ReplicaBook._receive_copies,
     (tags.FORGET, 5): ReplicaBook._receive_forget,
     (tags.FORGOT, 5): ReplicaBook._receive_forgot,
+    (tags.MORE, 4): ReplicaBook._receive_more,
     (tags.DONE, 7): ReplicaBook._receive_done,
 }
 

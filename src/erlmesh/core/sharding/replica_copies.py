@@ -49,11 +49,17 @@ class CopySide(ReplicaBase[S]):
         if is_answer:
             for store in stores:
                 self._add_to_merge(store)
-            self._no_answer_of(giver)
+            if self._asked[giver]:
+                del self._asked[giver]
+                self._ask(giver)
+            else:
+                self._no_answer_of(giver)
             self._arrange()
             return
         for store in stores:
             self.shelf.follow(giver, store, alone=len(self._holders) == 1)
+        if self.shelf.has_orphans:
+            self._send(giver, tags.MORE)
         self._update_copy_membership()
 
     def _broken(self, giver: Pid, stream: int) -> None:

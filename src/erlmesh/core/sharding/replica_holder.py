@@ -60,7 +60,8 @@ class HolderSide(ReplicaBase[S]):
             return
         copied = self._followers.copied(self._count)
         while pending and pending[0][0] <= copied:
-            self._out += pending.popleft()[1]
+            self._acknowledged, effects = pending.popleft()
+            self._out += effects
 
     def _has_backups(self) -> bool:
         if self.phase not in (Phase.ACTING, Phase.LEAVING):
@@ -81,7 +82,9 @@ class HolderSide(ReplicaBase[S]):
         for pid in wanted:
             if pid not in table:
                 self._start(pid)
-        enough = self._followers.confirmed(wanted) >= min(self._backups, len(self._others()))
+        # A new backup may still miss messages that only the old one has, and that are acknowledged.
+        confirmed = self._followers.confirmed(wanted, self._acknowledged)
+        enough = confirmed >= min(self._backups, len(self._others()))
         for pid, follower in list(table.items()):
             if pid in wanted:
                 continue
@@ -161,8 +164,9 @@ class HolderSide(ReplicaBase[S]):
             return False
         follower = self._followers.table.get(pid)
         if follower is not None and follower.is_confirmed and follower.copied < count <= self._count:
+            is_behind = follower.copied < self._acknowledged
             follower.copied = count
-            if self.phase is Phase.LEAVING:
+            if is_behind or self.phase is Phase.LEAVING:
                 self._arrange()
         return True
 
@@ -176,6 +180,11 @@ class HolderSide(ReplicaBase[S]):
         else:
             self._start_snapshot(follower)
         self._arrange()
+        return True
+
+    def _receive_more(self, pid: Pid) -> bool:
+        if self.phase is not Phase.IDLE and pid in self._copy_members and not self._holders:
+            self._ask(pid)
         return True
 
     def _receive_forgot(self, pid: Pid, is_all: Term) -> bool:

@@ -11,6 +11,7 @@
     any copy       holder    {shard_give, …}, answered as above
     holder         any copy  {shard_forget, Name, Shard, Versions, From}             forget what these versions include
     any copy       holder    {shard_forgot, Name, Shard, All, From}                  whether all is forgotten
+    any copy       holder    {shard_more, Name, Shard, From}                         ask me: another holder is gone
     holder         backup    {shard_done, Name, Shard, Key, Source, Number, From}    the receivers have these results
 
 A node that the state moves to is a *backup* here until it holds the shard. ``N`` counts the messages that the
@@ -34,6 +35,7 @@ __all__ = [
     "FORGET",
     "FORGOT",
     "GIVE",
+    "MORE",
     "TOOK",
 ]
 
@@ -46,4 +48,5 @@ ADOPTED: Final = Atom("shard_adopted")
 COPIES: Final = Atom("shard_copies")
 FORGET: Final = Atom("shard_forget")
 FORGOT: Final = Atom("shard_forgot")
+MORE: Final = Atom("shard_more")
 DONE: Final = Atom("shard_done")
