@@ -9,6 +9,7 @@ from erlmesh.testing.loop import run
 from simulation.mutants.mutation import Mutant
 from simulation.sharding import state_directed as histories
 from unit import test_replica_book as books
+from unit import test_shard_holders
 
 CORE = "erlmesh.core.sharding."
 HOLDER = CORE + "replica_holder:HolderSide."
@@ -159,6 +160,15 @@ MUTANTS = [
             "self._followers.confirmed(wanted)",
         ),
         partial(books.kill_during_a_heal, ((0, 2, 4), (1, 3)), 0, 2, 70),
+    ),
+    (
+        Mutant(
+            "erlmesh.services.sharding.holders:ShardHolders.watch",
+            "messages move to a better holder before it has the state",
+            "if holder is None or (isinstance(event, Left) and holder in event.pids):",
+            "if True:",
+        ),
+        test_shard_holders.test_messages_stay_with_their_holder_until_it_leaves,
     ),
     (
         Mutant(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from erlmesh.core.sharding.names import TAG
 from erlmesh.services.group_names import normalize_group_name
+from erlmesh.services.pg.protocol import Left
 from erlmesh.terms import Pid, Term, exact_key
 
 if TYPE_CHECKING:
@@ -56,14 +57,19 @@ class GroupHolders:
 
 
 class ShardHolders:
-    """The holders of shards: each shard is a bucket. The node of the outbox need not be a candidate."""
+    """The holders of shards: each shard is a bucket. The node of the outbox need not be a candidate.
+
+    After a partition two processes hold a shard until their states are merged. A holder stays the one of this outbox
+    until it leaves. Then the other one has its state, and knows by their numbers the messages that are sent again. A
+    message that moves earlier is applied to both states. It has two results then, and receivers take one of them.
+    """
 
     def __init__(self, pg: Pg, shards: Shards) -> None:
         self._pg = pg
         self._shards = shards
         self._prefix = (TAG, shards._settings.name)
         self._holders: dict[int, Pid | None] = {}
-        """The holder of each shard that was asked for, until it changes."""
+        """The holder of each shard that was asked for, until it leaves."""
 
     def bucket_of(self, key: bytes) -> int:
         """See :class:`Holders`."""
@@ -83,8 +89,10 @@ class ShardHolders:
         def on_event(event: GroupEvent) -> None:
             group = event.group
             if type(group) is tuple and len(group) == 3 and group[:2] == self._prefix and type(group[2]) is int:
-                self._holders.pop(group[2], None)
-                changed(group[2])
+                holder = self._holders.get(group[2])
+                if holder is None or (isinstance(event, Left) and holder in event.pids):
+                    self._holders.pop(group[2], None)
+                    changed(group[2])
 
         return self._pg.subscribe(on_event)
 
