@@ -14,7 +14,7 @@ from erlmesh.discovery import gossip_settings
 from erlmesh.proto import epmd as epmd_protocol
 from erlmesh.proto import handshake_driver
 from erlmesh.records import fields
-from erlmesh.runtime import connections
+from erlmesh.runtime import attempts
 from erlmesh.runtime.config import NodeConfig, options_of
 from erlmesh.services import io_format, output
 from erlmesh.terms import foreign_text
@@ -29,7 +29,7 @@ FIXED: Final = (
     ("seconds for a whole handshake, with TLS and the search for the node", handshake_driver.SETUP_TIMEOUT, "seconds"),
     ("seconds for the request of a client of EPMD", epmd_protocol.REQUEST_TIMEOUT, "seconds"),
     ("nodes of one host in this node's own EPMD", epmd_protocol.MAX_NODES, ""),
-    ("nodes that wait to be dialled", connections.DIAL_QUEUE_LIMIT, ""),
+    ("nodes that wait to be dialled", attempts.DIAL_QUEUE_LIMIT, ""),
     ("nodes of a gossip without a secret that are dialled", gossip_settings.MAX_OPEN_NODES, ""),
     ("characters of a text of others in the log and on the terminal", foreign_text.MAX_LENGTH, ""),
     ("text for an output that nobody reads", output.QUEUE_LIMIT, "bytes"),

@@ -52,9 +52,9 @@ def leaked_resources(node: Node) -> dict[str, int]:
     connections, router = node.internals._connections, node.internals._router
     return {
         "links": len(router.links),
-        "connection attempts": len(connections._tasks),
+        "connection attempts": len(connections.attempts.tasks),
         "signals waiting for connections": len(connections._pending),
-        "pending handshakes": len(connections._pending_handshakes),
+        "pending handshakes": len(connections._admission.pending),
         "connections that are not up": len(connections._by_protocol) - len(node.nodes()) - len(node.nodes(hidden=True)),
         "global sessions": len(node.global_.statistics().in_session),
         "locks": len(node.global_.statistics().locks),

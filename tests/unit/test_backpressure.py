@@ -229,7 +229,7 @@ def test_a_flood_ends_the_connection_with_one_warning_and_a_nodedown(flood, capl
 
         assert a.nodes() == []
         assert [message[0] for message in downs] == [Atom("DOWN")]
-        assert a._connections.last_disconnect_reason("b@h") == SEND_QUEUE_FULL
+        assert a._connections.log.last_disconnect_reason("b@h") == SEND_QUEUE_FULL
         assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
             "lost b@h: 4 MiB waited for it, and it did not read them"
         ]

@@ -8,12 +8,15 @@ from contextlib import AsyncExitStack
 import pytest
 from memory_network import MemoryNetwork, started
 
+from erlmesh.core.fair_share import HANDSHAKES_PER_ADDRESS
 from erlmesh.errors import CalleeExited, NoConnection, NodeNotAlive
 from erlmesh.net.dist_protocol import SEND_QUEUE_LIMIT
 from erlmesh.proto.flags import OFFERED, Flags
 from erlmesh.proto.handshake_driver import SETUP_TIMEOUT
 from erlmesh.proto.handshake_packets import digest, encode_name, encode_reply
-from erlmesh.runtime import connections as module
+from erlmesh.runtime.attempts import DIAL_QUEUE_LIMIT
+from erlmesh.runtime.connection_log import log
+from erlmesh.runtime.connections import CANDIDATE_GRACE
 from erlmesh.runtime.last_errors import MAX_NODES
 from erlmesh.runtime.termination import SIGNALS_AT_ONCE
 from erlmesh.terms import Atom, Pid
@@ -41,8 +44,8 @@ def with_nodes(*names, **options):
                     connections = node._connections
                     assert connections._by_protocol == {}
                     assert len(connections._pending) == 0
-                    assert not connections._tasks
-                    assert len(connections._pending_handshakes) == 0
+                    assert not connections.attempts.tasks
+                    assert len(connections._admission.pending) == 0
 
             run(main())
 
@@ -707,14 +710,14 @@ async def test_a_process_that_disconnects_on_nodeup_leaves_a_clean_table(network
 
 @with_nodes("a@h", "b@h")
 async def test_too_many_pending_handshakes_drop_the_oldest_and_a_node_still_connects(network, a, b):
-    limit = module.HANDSHAKES_PER_ADDRESS
+    limit = HANDSHAKES_PER_ADDRESS
     for _ in range(limit + 2):
         await network.dial("memory", a.port, asyncio.Protocol)
     await run_iterations()
 
     assert [pipe.is_open for pipe in network.pipes[:3]] == [False, False, True]
     assert await b.connect("a@h")
-    assert len(a._connections._pending_handshakes) < limit
+    assert len(a._connections._admission.pending) < limit
 
     await asyncio.sleep(SETUP_TIMEOUT + 1)
     assert len(network.open_pipes()) == 1
@@ -817,7 +820,7 @@ def test_a_node_is_reached_although_strangers_say_its_name(names):
             network.gates[names[1]] = asyncio.Event()
             first = await call_as(network, node, names[1])
             attempt = asyncio.ensure_future(node.connect(names[1]))
-            await asyncio.sleep(module.CANDIDATE_GRACE)
+            await asyncio.sleep(CANDIDATE_GRACE)
             await call_as(network, node, names[1])
             network.gates[names[1]].set()
 
@@ -834,7 +837,7 @@ async def test_a_call_to_a_node_that_is_down_fails_although_strangers_say_its_na
 
     started_at = asyncio.get_running_loop().time()
     assert not await a.connect("b@h")
-    assert asyncio.get_running_loop().time() - started_at <= module.CANDIDATE_GRACE + 0.1
+    assert asyncio.get_running_loop().time() - started_at <= CANDIDATE_GRACE + 0.1
 
 
 @with_nodes("a@h", "b@h")
@@ -843,7 +846,7 @@ async def test_wrong_cookies_are_slowed_down_and_logged_a_few_times(network, a, 
     records = []
     handler = logging.Handler()
     handler.emit = records.append
-    module.log.logger.addHandler(handler)
+    log.logger.addHandler(handler)
     try:
         end, guesses = loop.time() + 60, 0
         while loop.time() < end:
@@ -852,7 +855,7 @@ async def test_wrong_cookies_are_slowed_down_and_logged_a_few_times(network, a, 
                 await asyncio.sleep(0.01)
             guesses += 1
     finally:
-        module.log.logger.removeHandler(handler)
+        log.logger.removeHandler(handler)
 
     assert 110 < guesses < 140
     assert 0 < len([record for record in records if record.levelno >= logging.WARNING]) < 10
@@ -1033,8 +1036,8 @@ async def test_attempts_beyond_the_queue_fail_at_once(network, a):
     answers = [connect_results(a, name) for name in network.gates]
     await run_iterations()
 
-    assert len([answer for answer in answers if answer == [False]]) == 2000 - module.DIAL_QUEUE_LIMIT - 64
-    assert len(a._connections._tasks) == 64
+    assert len([answer for answer in answers if answer == [False]]) == 2000 - DIAL_QUEUE_LIMIT - 64
+    assert len(a._connections.attempts.tasks) == 64
 
 
 @with_nodes("a@h")
@@ -1053,4 +1056,4 @@ async def test_a_reply_does_not_connect(network, a):
     process.reply((Pid(B, 1, 0, 1), 1), Atom("ok"))
 
     assert len(a._connections._pending) == 0
-    assert not a._connections._tasks
+    assert not a._connections.attempts.tasks

@@ -144,7 +144,7 @@ def test_the_option_of_a_node_bounds_all_its_connections(caplog):
             while a.nodes() != ["c@h"]:
                 await asyncio.sleep(0.01)
 
-            assert a._connections.last_disconnect_reason("b@h") == UNFINISHED_FULL
+            assert a._connections.log.last_disconnect_reason("b@h") == UNFINISHED_FULL
 
     with caplog.at_level(logging.WARNING, "erlmesh"):
         run_coroutine(main())

@@ -28,12 +28,15 @@ from erlmesh.proto.flags import OFFERED, Flags
 from erlmesh.proto.handshake import LocalNode
 from erlmesh.proto.receive_buffer import make_receive_budget
 from erlmesh.records import record
-from erlmesh.runtime.connections import Connection, Connections
+from erlmesh.runtime.admission import Admission
+from erlmesh.runtime.connections import Connections
+from erlmesh.runtime.connector import Connector
 from erlmesh.runtime.loop_monitor import ERLMESH, LoopMonitor
 from erlmesh.runtime.node_events import NodeEvents
 from erlmesh.runtime.pending_signals import PendingSignals
 from erlmesh.runtime.process import LocalProcess, ProcessOps
 from erlmesh.runtime.process_ops import NodeProcessOps, SpawnFunction
+from erlmesh.runtime.protocol_factory import ProtocolFactory
 from erlmesh.runtime.reconnector import Reconnector
 from erlmesh.runtime.router import Router
 from erlmesh.runtime.spawn_server import FallbackBody, SpawnServer
@@ -42,6 +45,7 @@ from erlmesh.terms import Atom, Pid, Term
 
 if TYPE_CHECKING:
     from erlmesh.net.tls_protocol import TlsConnections
+    from erlmesh.runtime.connection import Connection
     from erlmesh.runtime.graceful_stop import GracefulStop
 
 __all__ = ["DISCONNECTING", "InstanceConfig", "NodeInstance", "ProcessClass"]
@@ -127,21 +131,12 @@ class NodeInstance:
         self.connections = Connections(
             _local_node(config, creation),
             self.router,
-            config.network,
-            config.resolver,
-            net_ticktime=config.net_ticktime,
-            send_queue_limit=config.send_queue_limit,
-            frame_limit=config.frame_limit,
-            element_limit=config.element_limit,
-            receive_budget=make_receive_budget(config.blocked_receive_limit, config.blocked_receive_total_limit),
-            unfinished_receive_limit=config.unfinished_receive_limit,
+            Connector(config.name, config.network, config.resolver, config.allow_list),
+            _admission(config),
+            _protocol_factory(config),
             reconnect_policy=self.reconnect_policy,
-            allow_list=config.allow_list,
-            handshake_limit=config.handshake_limit,
-            handshakes_per_address=config.handshakes_per_address,
-            guess_delay=config.guess_delay,
+            send_queue_limit=config.send_queue_limit,
             dial_limit=config.dial_limit,
-            tls=config.tls,
             on_up=self._node_up,
             on_down=self._node_down,
         )
@@ -150,7 +145,7 @@ class NodeInstance:
             self.reconnector = Reconnector(
                 self.reconnect_policy, self.connections.reconnect, self.router.state.counters.add
             )
-        self.router.last_connect_error = self.connections.last_connect_error
+        self.router.last_connect_error = self.connections.log.last_connect_error
         self.router.pending = self.connections.pending
         self.router.on_spawn_request = self.spawn_server.on_request
         self.node_process = self._start_node_process()
@@ -214,11 +209,13 @@ class NodeInstance:
         Processes with a task go first and may still send while they clean up. Handler processes go last. What is queued
         for other nodes is written first, until ``deadline`` or ``FLUSH_TIME`` from now, whichever is later.
         """
+        from erlmesh.runtime.flush import flush  # noqa: PLC0415 - a node needs it once, at its end
+
         self.spawner.close()
         self.refuse_work()
         self.router.termination.node_stopping = True
         await _wait_cancelled(self._terminate_tasks())
-        await self.connections.flush(max(deadline, asyncio.get_running_loop().time() + FLUSH_TIME))
+        await flush(self.connections.undelivered, max(deadline, asyncio.get_running_loop().time() + FLUSH_TIME))
         await _wait_cancelled(self.connections.close())
         self.router.termination.finish()
         self.loop_monitor.stop()
@@ -276,6 +273,29 @@ def _local_node(config: InstanceConfig, creation: int) -> LocalNode:
         new_challenge=config.challenge,
         outstanding=set(),
         flags=OFFERED & ~Flags.PUBLISHED if config.hidden else OFFERED,
+    )
+
+
+def _admission(config: InstanceConfig) -> Admission:
+    return Admission(
+        config.allow_list,
+        tls=config.tls,
+        handshake_limit=config.handshake_limit,
+        handshakes_per_address=config.handshakes_per_address,
+        guess_delay=config.guess_delay,
+    )
+
+
+def _protocol_factory(config: InstanceConfig) -> ProtocolFactory:
+    return ProtocolFactory(
+        config.name,
+        net_ticktime=config.net_ticktime,
+        send_queue_limit=config.send_queue_limit,
+        frame_limit=config.frame_limit,
+        element_limit=config.element_limit,
+        receive_budget=make_receive_budget(config.blocked_receive_limit, config.blocked_receive_total_limit),
+        unfinished_receive_limit=config.unfinished_receive_limit,
+        tls=config.tls,
     )
 
 

@@ -39,10 +39,10 @@ def link_states(instance: NodeInstance, now: float) -> dict[str, LinkState]:
     """Return what is known of each peer. ``now`` is on the event loop's clock."""
     connections, reconnector = instance.connections, instance.reconnector
     found: dict[str, LinkState] = {}
-    for connection in connections._dialling:
-        found[connection.name] = LinkState("connecting", reason=connections.last_connect_error(connection.name))
+    for connection in connections.attempts.under_way:
+        found[connection.name] = LinkState("connecting", reason=connections.log.last_connect_error(connection.name))
     for name, (attempt, due) in ({} if reconnector is None else reconnector.lost()).items():
-        reason = connections.last_connect_error(name) or connections.last_disconnect_reason(name)
+        reason = connections.log.last_connect_error(name) or connections.log.last_disconnect_reason(name)
         wait = None if due == math.inf else max(0.0, due - now)
         found[name] = LinkState("reconnecting", reason=reason, attempt=attempt, next=wait)
     for name, connection in connections._peers.established_connections().items():

@@ -489,15 +489,15 @@ class Runtime:
 
     def last_connect_error(self, name: Atom | str) -> str | None:
         """See :meth:`erlmesh.Node.last_connect_error`."""
-        return self._connections.last_connect_error(Atom(name).name)
+        return self._connections.log.last_connect_error(Atom(name).name)
 
     def connect_timed_out(self, name: Atom | str) -> bool:
         """True if the last attempt to connect to that node failed because the peer did not answer in time."""
-        return self._connections.connect_timed_out(Atom(name).name)
+        return self._connections.log.connect_timed_out(Atom(name).name)
 
     def last_disconnect_reason(self, name: Atom | str) -> str | None:
         """OTP's reason for the end of the last connection to that node, or None."""
-        return self._connections.last_disconnect_reason(Atom(name).name)
+        return self._connections.log.last_disconnect_reason(Atom(name).name)
 
     def creation_of(self, name: Atom | str) -> int | None:
         """The creation of a connected node, or of this one; None if it is not connected."""

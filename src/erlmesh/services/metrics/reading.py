@@ -21,7 +21,7 @@ from erlmesh.terms.foreign_text import MAX_LENGTH, foreign_text, printable
 from erlmesh.version import __version__
 
 if TYPE_CHECKING:
-    from erlmesh.runtime.connections import Connection
+    from erlmesh.runtime.connection import Connection
     from erlmesh.runtime.runtime import Runtime
     from erlmesh.services.node_services import NodeServices
     from erlmesh.services.pg.server import Pg
