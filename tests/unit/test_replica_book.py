@@ -237,6 +237,29 @@ def test_a_copy_of_a_lost_holder_is_offered_to_a_holder_that_did_not_meet_it() -
     assert offer in book.take_effects(), "it follows the other one now, and still has more"
 
 
+def test_an_old_copy_stays_while_no_backup_is_confirmed() -> None:
+    """A better backup starts while the old one, which still has a copy of before a merge, gets a new snapshot."""
+    me, better, old = (Pid(Atom(f"{name}@host"), 1, 0, 1) for name in ("one", "two", "three"))
+    book: ReplicaBook = ReplicaBook(b"cep", 7, me, Numbers())
+    book.candidates([me, old])
+    book.take()
+    book.copy_joined(old)
+    book.take_effects()
+
+    def forgets() -> list[Pid]:
+        effects = [effect for effect in book.take_effects() if isinstance(effect, Send)]
+        return [effect.to for effect in effects if effect.message[0] == Atom("shard_forget")]
+
+    book.candidates([me, better, old])
+    assert forgets() == []
+
+    while book.has_work:
+        book.step()
+    (give,) = [effect.message for effect in book.take_effects() if isinstance(effect, Send) and effect.to == better]
+    book.receive((Atom("shard_took"), b"cep", 7, give[3], better))
+    assert forgets() == [old]
+
+
 @pytest.mark.parametrize("seed", range(100))
 def test_one_fault_after_the_other_costs_nothing(seed: int) -> None:
     cluster = KeeperCluster([1, 2, 4], seed=seed)

@@ -172,6 +172,15 @@ MUTANTS = [
     ),
     (
         Mutant(
+            HOLDER + "_arrange",
+            "an old copy is forgotten while no backup is confirmed",
+            "if pid in others and pid not in self._copy_members:",
+            "if pid in others:",
+        ),
+        books.test_an_old_copy_stays_while_no_backup_is_confirmed,
+    ),
+    (
+        Mutant(
             SHELF + "holder_left",
             "a copy with an unfinished snapshot counts as complete",
             "if store is None or not is_current:",

@@ -90,7 +90,8 @@ class HolderSide(ReplicaBase[S]):
                 continue
             if not follower.is_confirmed:
                 del table[pid]
-                if pid in others or pid in self._copy_members:
+                # An older copy that it has stays until there are enough new ones: see below.
+                if pid in others and pid not in self._copy_members:
                     self._forget(pid)
             elif heir is None and enough and not follower.forgetting:
                 follower.forgetting = True
