@@ -12,7 +12,7 @@ from erlmesh.core.sharding.replica_book import Phase, ReplicaBook
 from erlmesh.core.sharding.replica_effects import Send
 from erlmesh.core.sharding.snapshot import SnapshotReader, SnapshotWriter
 from erlmesh.core.sharding.store import Store
-from erlmesh.terms import Atom, Pid
+from erlmesh.terms import Atom, Pid, Term
 from unit.replica_cluster import KEYS, ONE, TWO, KeeperCluster, KeeperNode, Numbers
 
 
@@ -235,6 +235,21 @@ def test_a_copy_of_a_lost_holder_is_offered_to_a_holder_that_did_not_meet_it() -
     _, more, data = SnapshotWriter(Numbers(), [stores[1]]).next_slice()
     book.receive((Atom("shard_give"), b"cep", 7, (1, 0), more, data, other))
     assert offer in book.take_effects(), "it follows the other one now, and still has more"
+
+
+def test_a_message_that_both_sides_have_applied_has_the_results_of_both() -> None:
+    def store_with(*results: Term) -> Store:
+        side: Store = Store(Numbers())
+        side.apply(b"message", Origin(b"k0", ONE, 1, 1.0))
+        side.keys[b"k0"].results[ONE, 1] = [*results]
+        return side
+
+    store = store_with(1, Atom("ours"))
+    store.merge_key(b"k0", store_with(1, 1.0, Atom("theirs")).keys[b"k0"])
+    store.merge_key(b"k0", store_with(1.0).keys[b"k0"])  # Nothing comes twice.
+
+    results = store.keys[b"k0"].results[ONE, 1]
+    assert [*map(repr, results)] == [*map(repr, (1, Atom("ours"), 1.0, Atom("theirs")))]
 
 
 def test_an_old_copy_stays_while_no_backup_is_confirmed() -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from erlmesh.core.sharding.keeper import Keeper, Merge, Origin, newest
 from erlmesh.etf import as_received, decode, encode
-from erlmesh.terms import Pid, Term
+from erlmesh.terms import Pid, Term, exact_key
 
 __all__ = ["KeyState", "Lineage", "Store", "Versions", "includes"]
 
@@ -113,7 +113,8 @@ class Store(Generic[S]):
         for source, number in theirs.lasts.items():
             if number > ours.lasts.get(source, 0):
                 ours.lasts[source] = number
-        ours.results.update(theirs.results)
+        for place, results in theirs.results.items():
+            ours.results[place] = _both(ours.results.get(place, []), results)
         return lost, error
 
     def include(self, versions: Mapping[Lineage, int]) -> None:
@@ -131,6 +132,12 @@ class Store(Generic[S]):
     def _forget_old_versions(self) -> None:
         while len(self.versions) > MAX_VERSIONS:
             del self.versions[next(iter(self.versions))]
+
+
+def _both(ours: list[Term], theirs: list[Term]) -> list[Term]:
+    """The results of a message that both states have applied. Each side says what the other one does not know."""
+    known = {exact_key(term) for term in ours}
+    return ours + [term for term in theirs if exact_key(term) not in known]
 
 
 def _missing(winner: KeyState[Any], loser: KeyState[Any]) -> int:
