@@ -11,7 +11,8 @@ from erlmesh.core.sharding.rendezvous import node_prefix, rank
 from erlmesh.core.sharding.replica_book import Phase
 from erlmesh.sharding import newest
 from erlmesh.terms import Atom
-from simulation.sharding.state_parts import KEYS, NAME, SHARDS, Member, Numbers
+from erlmesh.testing.cluster import Cluster
+from simulation.sharding.state_parts import KEYS, NAME, SHARDS, Member, Numbers, Sink
 from simulation.sharding.state_world import World, make_world
 
 __all__ = ["DIRECTED"]
@@ -290,6 +291,35 @@ async def a_quorum_keeps_the_small_side_from_acting() -> None:
     await world.rest_and_check()
 
 
+async def nodes_that_start_at_the_same_moment() -> None:
+    """Each may act for all shards until their joins have met. Messages come meanwhile, and the states are merged."""
+    world = World(Cluster(31, wire=True))
+    (world.sink_node,) = await world.mesh.start("z")
+    world.sink = Sink(world.mesh, world.sink_node)
+    was_split = False
+    await asyncio.gather(*map(world.start, "abc"))
+    for _ in range(1_000):
+        world.put()
+        was_split |= any(sum(member.acts(shard) for member in world.up) > 1 for shard in range(SHARDS))
+        await world.mesh.sleep(0.0005)
+    assert was_split
+    await world.rest_and_check()
+
+
+async def a_holder_that_is_lost_in_silence_and_starts_again() -> None:
+    """The others do not know that it was lost when its next life comes."""
+    for wait in (0.0, 2.0):
+        world = await make_world(32, "abc")
+        holder = world.holder(KEYS[0])
+        world.mesh.kill(holder.node, silently=True)
+        await world.run_for(wait)
+        await world.start(holder.node.name.partition("@")[0])
+        await world.run_for(1.0)
+        await world.rest_and_check()
+        for name in world.mesh.names():
+            world.mesh.kill(name)
+
+
 class FailsToLoad(Numbers):
     """A keeper whose load fails on some nodes."""
 
@@ -330,5 +360,7 @@ DIRECTED = [
     a_result_is_sent_again_by_the_heir,
     a_side_with_fewer_messages_loses_them_with_newest,
     a_quorum_keeps_the_small_side_from_acting,
+    nodes_that_start_at_the_same_moment,
+    a_holder_that_is_lost_in_silence_and_starts_again,
     a_keeper_that_cannot_load,
 ]
