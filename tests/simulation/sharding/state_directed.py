@@ -12,7 +12,7 @@ from erlmesh.core.sharding.replica_book import Phase
 from erlmesh.sharding import newest
 from erlmesh.terms import Atom
 from erlmesh.testing.cluster import Cluster
-from simulation.sharding.state_parts import KEYS, NAME, SHARDS, Member, Numbers, Sink
+from simulation.sharding.state_parts import KEYS, NAME, SHARDS, Member, Numbers, Sink, Tells
 from simulation.sharding.state_world import World, make_world
 
 __all__ = ["DIRECTED"]
@@ -291,6 +291,40 @@ async def a_quorum_keeps_the_small_side_from_acting() -> None:
     await world.rest_and_check()
 
 
+async def results_of_both_sides_arrive_after_a_heal(seed: int = 41) -> None:
+    """A source goes on while the sides meet. No message is applied on both sides, so no result is dropped.
+
+    With this seed the source meets the better holder while the other one still sends its state.
+    """
+    world = await make_world(seed, "abc", make_keeper=Tells)
+    (node,) = await world.mesh.start("s", join=[world.sink_node.name])
+    with world.mesh.machine(node):
+        outbox = node.outbox("ticks", shards=node.shards(NAME, shards=SHARDS))
+    key = KEYS[0]
+    (alone,) = world.others(world.holder(key), world.backup(key))
+    await outbox.put(key, b"before")
+    await outbox.flushed()
+    world.mesh.partition([alone.node, node], [world.sink_node, *(member.node for member in world.others(alone))])
+    await until(world, lambda: alone.acts(alone.shards.of(key)), timeout=120.0)
+    for _ in range(300):
+        await outbox.put(key, BIG * 10)  # So the state travels for some time.
+    await outbox.flushed()
+    world.mesh.heal()
+    sent = 301
+    while not world.is_settled():
+        await outbox.put(key, b"tick")
+        sent += 1
+        await asyncio.sleep(0.001)
+    await outbox.put(key, b"last")
+    await outbox.flushed()
+    await world.rest()
+    results = world.sink.results.items()
+    told = {
+        number for (at, source, _), (numbers,) in results if (at, source) == (key, outbox.source) for number in numbers
+    }
+    assert told == {*range(1, sent + 1)}, {*range(1, sent + 1)} - told
+
+
 async def nodes_that_start_at_the_same_moment() -> None:
     """Each may act for all shards until their joins have met. Messages come meanwhile, and the states are merged."""
     world = World(Cluster(31, wire=True))
@@ -314,7 +348,6 @@ async def a_holder_that_is_lost_in_silence_and_starts_again() -> None:
         world.mesh.kill(holder.node, silently=True)
         await world.run_for(wait)
         await world.start(holder.node.name.partition("@")[0])
-        await world.run_for(1.0)
         await world.rest_and_check()
         for name in world.mesh.names():
             world.mesh.kill(name)
@@ -360,6 +393,7 @@ DIRECTED = [
     a_result_is_sent_again_by_the_heir,
     a_side_with_fewer_messages_loses_them_with_newest,
     a_quorum_keeps_the_small_side_from_acting,
+    results_of_both_sides_arrive_after_a_heal,
     nodes_that_start_at_the_same_moment,
     a_holder_that_is_lost_in_silence_and_starts_again,
     a_keeper_that_cannot_load,

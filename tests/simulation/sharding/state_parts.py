@@ -47,6 +47,21 @@ class Numbers:
         return dict(pieces)
 
 
+class Tells(Numbers):
+    """A result has the numbers that no result had before: like a mean that is final some time later."""
+
+    def apply(self, state: Any, message: Any, at: Origin) -> list[Term]:
+        super().apply(state, message, at)
+        new = [place for place, each in state.items() if place[0] == at.source and not each.startswith(b"told")]
+        new.remove((at.source, at.number))
+        state.update({place: b"told" + state[place] for place in new})
+        return [[number for _, number in new]]
+
+    def merge(self, ours: Any, theirs: Any) -> Any:
+        places = {**ours, **theirs}
+        return {place: max(ours.get(place, b""), theirs.get(place, b""), key=len) for place in places}
+
+
 class Member:
     """A node that keeps states."""
 
