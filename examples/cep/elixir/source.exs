@@ -13,9 +13,12 @@ defmodule Source do
 
   defp holder({:group, group, _}, key), do: owner(group, key)
 
-  defp holder({:shards, name, count}, key) do
+  defp holder({:shards, name, _} = to, key), do: owner(shard(to, key), "#{name}/#{elem(shard(to, key), 2)}")
+
+  # The group of the holder of a key.
+  defp shard({:shards, name, count}, key) do
     <<first::32, _::binary>> = :erlang.md5(key)
-    owner({"erlmesh_shards", name, rem(first, count)}, "#{name}/#{rem(first, count)}")
+    {"erlmesh_shards", name, rem(first, count)}
   end
 
   def init({name, to}) do
@@ -53,10 +56,14 @@ defmodule Source do
   defp move({_, {_, _, []}}, s, _), do: s
 
   defp move({key, {old, next, kept}}, s, gone) do
-    new = holder(s.to, key)
+    new = if stays?(s.to, key, old, gone), do: old, else: holder(s.to, key)
     if new != old or old in gone, do: send_all(s, key, new, kept)
     put_in(s.keys[key], {new, next, kept})
   end
+
+  # After a partition a shard has two holders until their states are merged. Messages stay with theirs until it leaves.
+  defp stays?({:group, _, _}, _, _, _), do: false
+  defp stays?(to, key, old, gone), do: old not in gone and old in :pg.get_members(shard(to, key))
 
   defp forget(s, key, settled?) do
     {to, next, kept} = Map.get(s.keys, key, {nil, 1, []})
