@@ -25,7 +25,7 @@ help:           ## print this list
 demo: $(VENV)/run.stamp          ## run a demo: three nodes connect and share a group; one is killed and starts again; ARGS=--map shows it in a browser
 	@$(BIN)/erlmesh demo $(ARGS)
 
-cep-demo: $(VENV)/chart.stamp    ## run event processing on three nodes: they are killed, paused, cut off and stopped; draws a chart; ARGS='--help'
+cep-demo: $(VENV)/chart.stamp $(if $(findstring --docker,$(ARGS)),image)  ## run event processing on three nodes: they are killed, paused, cut off and stopped; draws a chart; ARGS='--help'
 	@cd examples && ../$(BIN)/python -m cep.demo --out ../build $(ARGS)
 
 docker-demo: $(VENV)/run.stamp image  ## run the demo in containers: pauses, kills, partitions and adds nodes; then removes everything; ARGS=--map

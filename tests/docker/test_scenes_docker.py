@@ -27,6 +27,22 @@ def test_the_demo_in_containers_passes_and_leaves_nothing_behind(image):
     assert listed.stdout == ""
 
 
+def test_event_processing_in_containers_agrees_with_the_oracle(image, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "cep.demo", "--docker", "--image", image, "--short", "--out", str(tmp_path)],
+        capture_output=True, text=True, cwd=ROOT / "examples", check=False,
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONPATH": str(ROOT / "src")}, timeout=180,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 without a final mean" in done.stdout
+    listed = subprocess.run(
+        ["docker", "ps", "--all", "--quiet", "--filter", "label=erlmesh.demo"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert listed.stdout == ""
+
+
 def test_compose_makes_a_mesh_with_elixir_without_a_ping(compose):
     compose.run("up", "--detach", "--no-build")
 

@@ -10,10 +10,12 @@ import time
 from pathlib import Path
 
 from cep.demo.chart import ChartUnavailable, draw
+from cep.demo.containers import ContainerMesh
 from cep.demo.mesh import LocalMesh
 from cep.demo.record import Record
 from cep.demo.scenes import Story
 from erlmesh.demo.console import Console
+from erlmesh.demo.docker import IMAGE
 from erlmesh.demo.local import raise_keyboard_interrupt
 from erlmesh.demo.shells import DemoFailed
 
@@ -28,9 +30,9 @@ def main(arguments: list[str]) -> int:
     console, started = Console(), time.monotonic()
     previous_handler = signal.signal(signal.SIGTERM, raise_keyboard_interrupt)
     with tempfile.TemporaryDirectory(prefix="erlmesh-cep-") as folder:
-        mesh: LocalMesh | None = None
+        mesh: LocalMesh | ContainerMesh | None = None
         try:
-            mesh = LocalMesh(Path(folder), options.net_ticktime)
+            mesh = _make_mesh(options, Path(folder))
             observer = mesh.start()
             story = Story(console, mesh, observer, options.net_ticktime, options.patience)
             for name in SCENES:
@@ -55,6 +57,12 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def _make_mesh(options: argparse.Namespace, folder: Path) -> LocalMesh | ContainerMesh:
+    if options.docker:
+        return ContainerMesh(folder, options.net_ticktime, options.image)
+    return LocalMesh(folder, options.net_ticktime)
+
+
 def _draw(console: Console, record: Record, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     record.write(folder / "cep-demo.json")
@@ -76,6 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--short", action="store_true", help=f"play only {', '.join(SHORT)}, and what --scene names")
     parser.add_argument("--scene", action="append", choices=SCENES, metavar="NAME", help="play only this scene; may be "
                         f"repeated: {', '.join(SCENES)}")  # fmt: skip
+    parser.add_argument("--docker", action="store_true", help="run each node in a container")
+    parser.add_argument("--image", default=IMAGE, help=f"the image for --docker, else {IMAGE}")
     parser.add_argument(
         "--net-ticktime", type=_seconds, default=8.0, metavar="SECONDS", help="that of all nodes; else 8"
     )

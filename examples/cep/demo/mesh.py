@@ -152,6 +152,7 @@ class LocalMesh:
     sides: Sides = SIDES
     command_time = 0.0
     full_rate = 60
+    why_no_elixir = "`elixir` is not installed"
 
     def __init__(self, folder: Path, net_ticktime: float) -> None:
         self._folder = folder

@@ -39,6 +39,8 @@ class Mesh(Protocol):
     """Ticks a second for each symbol, in most scenes."""
     command_time: float
     """Seconds that a signal may take to arrive."""
+    why_no_elixir: str
+    """Why ``run_elixir`` returns None."""
 
     def start_node(self, name: str) -> None: ...
 
@@ -168,7 +170,7 @@ class Story:
         """An Elixir node sends ticks, and gets the results."""
         lines = self.mesh.run_elixir()
         if lines is None:
-            self.console.heading("There is no Elixir here: the scene with an Elixir source and sink is left out")
+            self.console.heading(f"The scene with an Elixir source and sink is left out: {self.mesh.why_no_elixir}")
             return
         self._scene("Elixir: it sends ticks to the owners, and gets the means")
         ticks: dict[str, list[Tick]] = defaultdict(list)

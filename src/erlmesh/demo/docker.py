@@ -78,6 +78,11 @@ class Engine:
         raise DemoFailed(f"cannot create a network: {reason}")
 
     @property
+    def label(self) -> str:
+        """The label of everything that :meth:`close` removes."""
+        return self._label
+
+    @property
     def network(self) -> str:
         return f"erlmesh-demo-{self._token}"
 
