@@ -158,7 +158,7 @@ def test_a_worker_that_does_not_start_ends_all(start):
     plato = start("no_such")
 
     assert plato.process.wait(timeout=15) == 1
-    plato.wait_for("is not an `async def` function")
+    plato.wait_for("has no function no_such")
 
 
 def test_too_many_restarts_end_all_with_status_1(start):
