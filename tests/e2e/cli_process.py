@@ -79,10 +79,12 @@ class CliProcess:
 
     def wait_for(self, text):
         """The first line from here on that contains ``text``."""
+        printed = []
         while (line := self.line()) is not None:
             if text in line:
                 return line
-        raise AssertionError(f"it ended without printing {text!r}")
+            printed.append(line)
+        raise AssertionError(f"it ended without printing {text!r}: {printed}")
 
     def ask(self, line):
         """Types ``line`` into a shell and returns its output."""
