@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,11 +11,11 @@ from erlmesh.core.phoenix_pubsub.message_queue import BYTE_LIMIT, MessageQueue, 
 from erlmesh.core.phoenix_pubsub.messages import PubSubStatistics
 from erlmesh.net.event_log import event_log
 from erlmesh.runtime.peer_log import PeerLog
+from erlmesh.runtime.wait_queue import WaitQueue
 from erlmesh.terms.foreign_text import ForeignText
 
 if TYPE_CHECKING:
     from erlmesh.runtime.runtime import Runtime
-    from erlmesh.runtime.wakeups import Wait
 
 __all__ = ["Inbox", "peer_log"]
 
@@ -49,16 +48,15 @@ class Inbox:
         """Why it has ended, if that is a failure."""
         self.on_close: Callable[[], None] = lambda: None
         """Called once, when the subscriber has closed the subscription."""
-        self._node = node
         self._loop = asyncio.get_running_loop()
-        self._waiters: deque[Wait] = deque()
+        self._waiting = WaitQueue(node.create_wait, self.queue)
 
     def put(self, message: Any) -> None:
         """Add a message, or drop one by the rule of the queue. That is counted and logged."""
         before = self.queue.dropped
         if not self.queue.put(message):
             self._count_dropped(self.queue.dropped - before)
-        self._wake()
+        self._waiting.wake()
 
     def dropped_by_peer(self, count: int) -> None:
         """Another node has dropped messages for this subscription, because it could not send them."""
@@ -87,8 +85,7 @@ class Inbox:
         if not self.ended:
             self.ended = True
             self.error = error
-            while self._waiters:
-                self._wake()
+            self._waiting.wake_all()
 
     def close(self) -> None:
         """The subscriber wants no message any more."""
@@ -110,20 +107,4 @@ class Inbox:
 
     async def wait(self) -> None:
         """Wait until there may be a message, or the end. The caller must look again."""
-        waiter = self._node.create_wait()
-        self._waiters.append(waiter)
-        try:
-            await waiter
-        except BaseException:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-            elif self.queue:  # It was woken and cancelled in the same iteration of the event loop: wake another one.
-                self._wake()
-            raise
-
-    def _wake(self) -> None:
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
+        await self._waiting.wait()

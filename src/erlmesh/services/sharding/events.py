@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from erlmesh.records import record
+from erlmesh.runtime.wait_queue import WaitQueue
 
 if TYPE_CHECKING:
     from erlmesh.runtime.runtime import Runtime
-    from erlmesh.runtime.wakeups import Wait
 
 __all__ = ["EventQueue", "Release", "ShardEvent", "Take"]
 
@@ -52,42 +52,24 @@ class EventQueue:
     """Events until they are requested. There are at most two for each shard."""
 
     def __init__(self, node: Runtime) -> None:
-        self._node = node
         self._events: deque[ShardEvent] = deque()
-        self._waiters: deque[Wait] = deque()
+        self._waiting = WaitQueue(node.create_wait, self._events)
         self._ended = False
 
     def put(self, event: ShardEvent) -> None:
         """Add an event."""
         self._events.append(event)
-        self._wake_one()
+        self._waiting.wake()
 
     def end(self) -> None:
         """No event follows. Those that wait are still handed out."""
         self._ended = True
-        while self._waiters:
-            self._wake_one()
+        self._waiting.wake_all()
 
     async def get(self) -> ShardEvent | None:
         """Return the oldest event; wait for one. None after the last one."""
         while not self._events:
             if self._ended:
                 return None
-            waiter = self._node.create_wait()
-            self._waiters.append(waiter)
-            try:
-                await waiter
-            except BaseException:
-                if waiter in self._waiters:
-                    self._waiters.remove(waiter)
-                elif self._events:  # It was woken and cancelled in the same iteration of the event loop.
-                    self._wake_one()
-                raise
+            await self._waiting.wait()
         return self._events.popleft()
-
-    def _wake_one(self) -> None:
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return

@@ -19,6 +19,7 @@ from erlmesh.etf import encode_term
 from erlmesh.net.event_log import event_log
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.runtime.spawner import wait_without_task
+from erlmesh.runtime.wait_queue import WaitQueue
 from erlmesh.services.group_names import normalize_group_name
 from erlmesh.services.sharding.outbox import AtEnd, checked_name
 from erlmesh.terms import Atom, Pid, SendableTerm, Term, exact_key
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from erlmesh.runtime.process import LocalProcess
     from erlmesh.runtime.runtime import Runtime
-    from erlmesh.runtime.wakeups import Wait
     from erlmesh.services.pg.protocol import GroupEvent
     from erlmesh.services.pg.server import Pg
 
@@ -127,7 +127,7 @@ class Inbox:
         self._open_results: dict[tuple[Source, bytes, int], Pid] = {}
         """The results that are taken and not done, with the process to answer."""
         self._queue: deque[Delivery] = deque()
-        self._waiters: deque[Wait] = deque()
+        self._waiting = WaitQueue(runtime.create_wait, self._queue)
         self._answers_due = False
         self._left_in_turn = DELIVERIES_PER_TURN
         self._timers: set[asyncio.TimerHandle] = set()
@@ -223,28 +223,9 @@ class Inbox:
             if not self._started:
                 raise RuntimeError("the inbox is not started: use `async with node.inbox(...)`")
             self._left_in_turn = DELIVERIES_PER_TURN
-            await self._wait()
+            await self._waiting.wait()
         self._left_in_turn -= 1
         return self._queue.popleft()
-
-    async def _wait(self) -> None:
-        waiter = self._runtime.create_wait()
-        self._waiters.append(waiter)
-        try:
-            await waiter
-        except BaseException:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-            elif self._queue:  # It was woken and cancelled in the same iteration of the event loop: wake another one.
-                self._wake()
-            raise
-
-    def _wake(self) -> None:
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
 
     # What arrives
 
@@ -306,8 +287,7 @@ class Inbox:
 
     def _add(self, delivery: Delivery) -> None:
         self._queue.append(delivery)
-        if self._waiters:
-            self._wake()
+        self._waiting.wake()
 
     def _on_change(self, event: GroupEvent) -> None:
         if exact_key(event.group) == self._exact:
@@ -378,5 +358,4 @@ class Inbox:
         self._open_results.clear()
         for timer in self._timers:
             timer.cancel()
-        while self._waiters:
-            self._wake()
+        self._waiting.wake_all()
