@@ -11,7 +11,7 @@ import yaml
 
 from erlmesh.log_events import EVENTS
 from erlmesh.services.metrics.catalogue import METRICS
-from skips import skip_or_fail
+from skips import import_or_skip, skip_or_fail
 
 ROOT = Path(__file__).parent.parent.parent
 RULES = ROOT / "deploy" / "prometheus" / "erlmesh.rules.yaml"
@@ -121,7 +121,7 @@ def test_prometheus_accepts_the_queries_of_the_dashboard(promtool, tmp_path):
 
 
 def test_prometheus_accepts_the_page_of_a_node(promtool):
-    prometheus_client = pytest.importorskip("prometheus_client")
+    prometheus_client = import_or_skip("prometheus_client")
     from erlmesh.testing.cluster import Cluster
     from erlmesh.testing.loop import run
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ROOT", "Block", "Kill", "all_blocks", "documents", "elements"]
+__all__ = ["ROOT", "Block", "Kill", "all_blocks", "block", "documents", "elements"]
 
 ROOT = Path(__file__).parents[2]
 _FENCE = re.compile(r"^```(\S*)\s*$")
@@ -77,3 +77,9 @@ def all_blocks() -> list[Block]:
     return [
         each for page in documents() for each in elements(page) if isinstance(each, Block) and not each.is_directive
     ]
+
+
+def block(check: str) -> str:
+    """Return the text of the one block that is marked with ``check``."""
+    (found,) = [each for each in all_blocks() if each.check == check]
+    return found.text

@@ -1,51 +1,16 @@
 """The programs of the page about Phoenix.PubSub, beside Elixir nodes with a stand-in of Phoenix."""
 
-import sys
-
 import pytest
-from blocks import ROOT, all_blocks
+from blocks import ROOT, block
 
-from beam import NoSuchOtp
-from cluster import running_cluster
 from erlmesh import Atom, Map
-from os_process import OsProcess
 from polling import wait_until
-from pynode import python_environment
-from skips import skip_or_fail
 from test_gen_server_otp import COMPILE
 from test_phoenix_pubsub_otp import elixir_node
 
 pytestmark = pytest.mark.otp
 ELIXIR = ROOT / "tests/otp"
 PUBSUB = ("MyApp.PubSub", 2, "2.1.1")
-
-
-def block(check):
-    (found,) = [each for each in all_blocks() if each.check == check]
-    return found.text
-
-
-@pytest.fixture
-def cluster(tmp_path):
-    try:
-        with running_cluster(tmp_path) as cluster:
-            yield cluster
-    except NoSuchOtp as error:
-        skip_or_fail(str(error))
-
-
-@pytest.fixture
-def program(cluster, tmp_path):
-    """Starts the Python program of a block."""
-
-    def start(check):
-        path = tmp_path / f"{check}.py"
-        path.write_text(block(check))
-        process = OsProcess(check, [sys.executable, str(path)], python_environment(cluster.epmd_port, tmp_path))
-        cluster.processes.append(process)
-        return process
-
-    return start
 
 
 def test_the_live_view_shows_the_progress_and_cancels_a_job(cluster, program):

@@ -1,50 +1,13 @@
 """The programs of the pages about owners and shards, beside Elixir nodes."""
 
-import sys
-
 import pytest
-from blocks import all_blocks
+from blocks import block
 
-from beam import NoSuchOtp
-from cluster import running_cluster
-from os_process import OsProcess
 from polling import wait_until
-from pynode import python_environment
-from skips import skip_or_fail
 from test_gen_server_otp import COMPILE
 from test_phoenix_pubsub_otp import elixir_node
 
 pytestmark = [pytest.mark.otp, pytest.mark.timeout(120)]
-
-
-def block(check):
-    (found,) = [each for each in all_blocks() if each.check == check]
-    return found.text
-
-
-@pytest.fixture
-def cluster(tmp_path):
-    try:
-        with running_cluster(tmp_path) as cluster:
-            yield cluster
-    except NoSuchOtp as error:
-        skip_or_fail(str(error))
-
-
-@pytest.fixture
-def program(cluster, tmp_path):
-    """Starts the Python program of a block."""
-
-    def start(check, *arguments):
-        path = tmp_path / f"{check}.py"
-        if not path.exists():  # another process may just read it
-            path.write_text(block(check))
-        command = [sys.executable, str(path), *arguments]
-        process = OsProcess("-".join((check, *arguments)), command, python_environment(cluster.epmd_port, tmp_path))
-        cluster.processes.append(process)
-        return process
-
-    return start
 
 
 def test_a_conversation_stays_with_its_worker_until_that_ends(cluster, program):

@@ -7,6 +7,8 @@ import sys
 import pytest
 from shell_harness import with_shell, with_two_shells
 
+from skips import import_or_skip
+
 PID = r"#PID<0\.\d+\.0>"
 NO_PROCESS = "no process: it is not alive, or no process has that name"
 
@@ -128,7 +130,7 @@ async def test_pids_are_a_table_of_the_first_processes(shell):
 
 @with_shell
 async def test_observe_serves_the_map_until_the_shell_ends(shell):
-    pytest.importorskip("aiohttp")
+    import_or_skip("aiohttp")
 
     text = await shell("observe")
 

@@ -18,6 +18,7 @@ from erlmesh.services.tracing import node_traces
 from erlmesh.terms import ImproperList, Ref
 from erlmesh.testing.cluster import Cluster
 from erlmesh.testing.loop import run
+from skips import import_or_skip
 
 PID = Pid(Atom("a@h"), 5, 0, 1)
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -213,7 +214,7 @@ async def test_a_call_through_rex_has_a_span_too(spans, cluster, a, b):
 
 @traced_test()
 async def test_metrics_and_traces_do_not_disturb_each_other(spans, cluster, a, b):
-    prometheus_client = pytest.importorskip("prometheus_client")
+    prometheus_client = import_or_skip("prometheus_client")
     registry = prometheus_client.CollectorRegistry()
     a.metrics(registry)
     shop = await Shop.start(b)
