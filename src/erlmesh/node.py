@@ -434,6 +434,8 @@ class Node:
         )
 
         settings = shard_settings(name, shards, settle, quorum, release_timeout)
+        if not isinstance(process, Process | None):
+            raise TypeError(f"process is a process of this node, not {process!r}: pass `me`, and not its pid")
         keep = keep_settings(keeper, backups, merge, results, process)
         if self.internals.hidden:
             raise ValueError("a hidden node does not see the groups of all nodes, so it cannot hold shards")

@@ -159,10 +159,24 @@ async def test_malformed_messages_do_not_harm_a_holder(cluster):
     assert world.holder(KEYS[0]) is holder
 
 
+class Asynchronous(Numbers):
+    async def apply(self, state, message, at):
+        return super().apply(state, message, at)
+
+
+class AsynchronousGenerator(Numbers):
+    async def dump(self, state):
+        yield state
+
+
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
         ({"keeper": object()}, TypeError, "has no new"),
+        ({"keeper": Numbers}, TypeError, r"Numbers is a class: pass Numbers\(\)"),
+        ({"keeper": Asynchronous()}, TypeError, "apply of .* must not be async"),
+        ({"keeper": AsynchronousGenerator()}, TypeError, "dump of .* must not be async"),
+        ({"merge": 5}, TypeError, "merge is a function of two states, or newest, not 5"),
         ({"backups": -1}, ValueError, "backups"),
         ({"keeper": None, "results": "sinks"}, ValueError, "keeper="),
     ],
@@ -173,6 +187,24 @@ async def test_wrong_arguments_are_refused_at_the_call(cluster, options, error, 
 
     with pytest.raises(error, match=text):
         Member(mesh, node, **options)
+
+
+class Functions:
+    """A keeper that needs no object."""
+
+    new, merge = staticmethod(lambda key: []), staticmethod(lambda ours, theirs: ours + theirs)
+    dump = load = staticmethod(list)
+
+    @classmethod
+    def apply(cls, state, message, at):
+        state.append(message)
+
+
+async def test_a_class_of_static_methods_is_a_keeper(cluster):
+    mesh = await cluster(1)
+    (node,) = mesh
+
+    assert node.shards("numbers", keeper=Functions).lost == 0
 
 
 async def test_questions_about_state_need_a_keeper(cluster):

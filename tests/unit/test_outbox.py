@@ -216,8 +216,11 @@ async def test_malformed_arguments_are_refused(cluster):
             make(Atom("ticks"), group="workers")
         with pytest.raises(ValueError, match="has 1 to 255 bytes, not 0"):
             make("", group="workers")
-    with pytest.raises(ValueError, match="forget_after"):
-        a.inbox("ticks", group="workers", forget_after=0)
+    for wrong in (0, -1, "1", None, True, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="forget_after is a positive number of seconds"):
+            a.inbox("ticks", group="workers", forget_after=wrong)
+    with pytest.raises(TypeError, match="on_refused is a function of a refusal, not 5"):
+        a.outbox("ticks", group="workers", on_refused=5)
 
 
 async def test_an_inbox_starts_once(cluster):
@@ -540,6 +543,9 @@ async def test_an_outbox_has_a_group_or_shards(cluster):
     for options in ({}, {"group": "workers", "shards": a.shards("cep")}):
         with pytest.raises(TypeError, match="pass group= or shards=, not both"):
             a.outbox("ticks", **options)
+    for wrong in ("cep", 64, [a.shards("cep")]):
+        with pytest.raises(TypeError, match=r"shards is what node.shards\(\) returns, not "):
+            a.outbox("ticks", shards=wrong)
 
 
 @pytest.mark.parametrize("how", ["stop", "node"])

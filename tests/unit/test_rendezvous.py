@@ -145,8 +145,9 @@ def test_wrong_arguments_are_refused_also_for_an_empty_group(scope):
         pg.owner("nobody", 7)
     with pytest.raises(TypeError, match="a key is a str or bytes"):
         pg.owners("nobody", 7, 1)
-    with pytest.raises(ValueError, match="a count is 0 or more"):
-        pg.owners("nobody", "key", -1)
+    for wrong in (-1, 1.0, "2", True, None):
+        with pytest.raises(ValueError, match="a count is 0 or more, not "):
+            pg.owners("nobody", "key", wrong)
 
 
 def test_an_unchanged_group_is_ranked_once_and_a_change_counts_at_once(scope, monkeypatch):

@@ -317,15 +317,32 @@ async def test_wrong_arguments_are_refused(cluster):
 
     for arguments, text in [
         ({"shards": 0}, "shards is a number"), ({"shards": 2.5}, "shards is a number"), ({"quorum": 0}, "quorum is"),
-        ({"settle": -1}, "settle is"), ({"settle": float("nan")}, "settle is"),
-        ({"release_timeout": -1}, "release_timeout is"),
+        ({"settle": -1}, "settle is"), ({"settle": float("nan")}, "settle is"), ({"settle": "0.5"}, "settle is"),
+        ({"settle": float("inf")}, "settle is"), ({"settle": None}, "settle is"), ({"settle": True}, "settle is"),
+        ({"release_timeout": -1}, "release_timeout is"), ({"release_timeout": "5"}, "release_timeout is"),
+        ({"name": ""}, "shards has 1 to 255 bytes, not 0"), ({"name": "x" * 300}, "shards has 1 to 255 bytes, not 300"),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=text):
-            node.shards("feeds", **arguments)
-    with pytest.raises(TypeError, match="a key is a str or bytes"):
+            node.shards(**{"name": "feeds", **arguments})
+    with pytest.raises(TypeError, match="the name of shards is a str or bytes, not int"):
         node.shards(7)
+    with pytest.raises(TypeError, match="process is a process of this node"):
+        node.shards("feeds", process=node.spawn_handler(lambda message: None).pid)
     with pytest.raises(TypeError, match="a key is a str or bytes"):
         node.shards("feeds").of(7)
+
+
+async def test_a_shard_is_a_number_and_not_a_key(cluster):
+    mesh = await cluster(1)
+    shards = next(iter(mesh)).shards("feeds", shards=4)
+
+    for wrong in ("AAPL", -1, 4, 1.0, True, None, []):
+        with pytest.raises(ValueError, match=r"a shard is a number from 0 to 3, not .*: of\(\) is the one of a key"):
+            shards.holder_of(wrong)
+        with pytest.raises(ValueError, match="a shard is a number from 0 to 3"):
+            shards.may_act(wrong)
+    assert shards.holder_of(3) is None
+    assert not shards.may_act(3)
 
 
 async def test_a_hidden_node_and_a_process_of_another_node_are_refused(cluster):

@@ -236,12 +236,12 @@ class Pg:
         nodes.
 
         The second one becomes the owner when the node of the first one leaves. Raises ``TypeError`` as :meth:`owner`,
-        and ``ValueError`` for a negative count.
+        and ``ValueError`` for another count than 0, 1, 2 and so on.
         """
         from erlmesh.core.sharding.rendezvous import key_bytes  # noqa: PLC0415 - it loads hashlib
 
-        if count < 0:
-            raise ValueError(f"a count is 0 or more, not {count}")
+        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+            raise ValueError(f"a count is 0 or more, not {count!r}")
         found = self._server.state.rendezvous(group)
         wanted = key_bytes(key)
         return [] if found is None else found.owners(wanted, count)

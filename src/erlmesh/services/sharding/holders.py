@@ -103,4 +103,8 @@ def find_holders(pg: Pg, group: Term, shards: Shards | None) -> tuple[Holders, b
         raise TypeError("an outbox sends to a group or to shards: pass group= or shards=, not both")
     if shards is None:
         return GroupHolders(pg, group), None
+    from erlmesh.services.sharding.shards import Shards  # noqa: PLC0415 - outboxes to groups need it never
+
+    if not isinstance(shards, Shards):
+        raise TypeError(f"shards is what node.shards() returns, not {shards!r}")
     return ShardHolders(pg, shards), shards._settings.name

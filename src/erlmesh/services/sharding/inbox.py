@@ -12,6 +12,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Final, Self
 
+from erlmesh.core.sharding.arguments import MAX_SECONDS, checked_name, checked_seconds
 from erlmesh.core.sharding.inbox_book import OPEN_LIMIT, Entry, InboxBook
 from erlmesh.core.sharding.messages import GOT, OUT, PUT, REFUSED, Put, Source, is_put
 from erlmesh.core.sharding.receipt_book import ReceiptBook
@@ -21,7 +22,7 @@ from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.runtime.spawner import wait_without_task
 from erlmesh.runtime.wait_queue import WaitQueue
 from erlmesh.services.group_names import normalize_group_name
-from erlmesh.services.sharding.outbox import AtEnd, checked_name
+from erlmesh.services.sharding.outbox import AtEnd
 from erlmesh.terms import Atom, Pid, SendableTerm, Term, exact_key
 from erlmesh.terms.foreign_text import ForeignText
 
@@ -114,9 +115,10 @@ class Inbox:
     def __init__(
         self, runtime: Runtime, pg: Pg, name: str | bytes, group: Term, *, forget_after: float = FORGET_AFTER
     ) -> None:
-        self._name = checked_name(name, "inbox")
-        if not forget_after > 0:
-            raise ValueError(f"forget_after is a positive number of seconds, not {forget_after!r}")
+        self._name = checked_name(name, "an inbox")
+        text = f"forget_after is a positive number of seconds, at most {MAX_SECONDS:,}"
+        if not checked_seconds(forget_after, text):
+            raise ValueError(f"{text}, not {forget_after!r}")
         self._runtime = runtime
         self._pg = pg
         self._group = normalize_group_name(group)

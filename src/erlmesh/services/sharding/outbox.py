@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from erlmesh.core.sharding.arguments import checked_count, checked_name
 from erlmesh.core.sharding.messages import (
     ACK,
     GO,
     KEY_LIMIT,
     MESSAGE_LIMIT,
-    NAME_LIMIT,
     PUT,
     REFUSED,
     WAIT,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from erlmesh.runtime.wakeups import Wait
     from erlmesh.services.sharding.holders import Holders
 
-__all__ = ["CREDIT", "AtEnd", "Outbox", "Refusal", "checked_name"]
+__all__ = ["CREDIT", "AtEnd", "Outbox", "Refusal"]
 
 log = event_log("erlmesh.sharding")
 peer_log: Final = PeerLog(log)
@@ -67,16 +67,6 @@ class Refusal:
     message: Term
     """As the holder has got it."""
     reason: Term
-
-
-def checked_name(name: str | bytes, what: str) -> bytes:
-    """Return a name as it is on the wire. Raises TypeError and ValueError."""
-    if not isinstance(name, str | bytes):
-        raise TypeError(f"the name of an {what} is a str or bytes, not {type(name).__name__}")
-    encoded = name.encode() if isinstance(name, str) else name
-    if not 1 <= len(encoded) <= NAME_LIMIT:
-        raise ValueError(f"the name of an {what} has 1 to {NAME_LIMIT} bytes, not {len(encoded)}")
-    return encoded
 
 
 class AtEnd:
@@ -111,9 +101,10 @@ class Outbox:
         on_refused: Callable[[Refusal], object] | None = None,
     ) -> None:
         """``to`` is the name that the receivers have, if it is not that of the outbox."""
-        own_name = checked_name(name, "outbox")
-        if isinstance(credit, bool) or not isinstance(credit, int) or not 1 <= credit <= MAX_CREDIT:
-            raise ValueError(f"credit is a whole number from 1 to {MAX_CREDIT:,}, not {credit!r}")
+        own_name = checked_name(name, "an outbox")
+        checked_count(credit, f"credit is a whole number from 1 to {MAX_CREDIT:,}", 1, MAX_CREDIT)
+        if on_refused is not None and not callable(on_refused):
+            raise TypeError(f"on_refused is a function of a refusal, not {on_refused!r}")
         self.name = own_name.decode("utf-8", "backslashreplace")
         self._runtime = runtime
         self._holders = holders

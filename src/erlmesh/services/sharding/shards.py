@@ -11,6 +11,13 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from erlmesh.core.sharding.arguments import (
+    MAX_SECONDS,
+    checked_count,
+    checked_keeper,
+    checked_name,
+    checked_seconds,
+)
 from erlmesh.core.sharding.names import holders_group, shard_key, shard_of
 from erlmesh.core.sharding.rendezvous import key_bytes
 from erlmesh.errors import NodeNotAlive
@@ -41,15 +48,13 @@ def shard_settings(
     name: str | bytes, shards: int, settle: float, quorum: int, release_timeout: float | None
 ) -> ShardSettings:
     """Check the arguments of ``node.shards``. Raises ``ValueError`` and ``TypeError``."""
-    if isinstance(shards, bool) or not isinstance(shards, int) or not 1 <= shards <= MAX_SHARDS:
-        raise ValueError(f"shards is a number from 1 to {MAX_SHARDS}, not {shards!r}")
-    if isinstance(quorum, bool) or not isinstance(quorum, int) or quorum < 1:
-        raise ValueError(f"quorum is a number of nodes, 1 or more, not {quorum!r}")
-    if not settle >= 0:
-        raise ValueError(f"settle is a number of seconds, 0 or more, not {settle!r}")
-    if release_timeout is not None and not release_timeout >= 0:
-        raise ValueError(f"release_timeout is a number of seconds, 0 or more, or None, not {release_timeout!r}")
-    return ShardSettings(key_bytes(name), shards, settle, quorum, release_timeout)
+    encoded = checked_name(name, "shards")
+    checked_count(shards, f"shards is a number from 1 to {MAX_SHARDS}", 1, MAX_SHARDS)
+    checked_count(quorum, "quorum is a number of nodes, 1 or more", 1)
+    checked_seconds(settle, f"settle is a number of seconds, 0 to {MAX_SECONDS:,}")
+    if release_timeout is not None:
+        checked_seconds(release_timeout, f"release_timeout is a number of seconds, 0 to {MAX_SECONDS:,}, or None")
+    return ShardSettings(encoded, shards, settle, quorum, release_timeout)
 
 
 def keep_settings(
@@ -62,13 +67,10 @@ def keep_settings(
         return None
     from erlmesh.services.sharding.keeping import KeepSettings  # noqa: PLC0415 - shards without state need it never
 
-    for function in ("new", "apply", "merge", "dump", "load"):
-        if not callable(getattr(keeper, function, None)):
-            raise TypeError(
-                f"a keeper has the functions new, apply, merge, dump and load: {keeper!r} has no {function}"
-            )
-    if isinstance(backups, bool) or not isinstance(backups, int) or backups < 0:
-        raise ValueError(f"backups is a number of nodes, 0 or more, not {backups!r}")
+    checked_keeper(keeper)
+    checked_count(backups, "backups is a number of nodes, 0 or more", 0)
+    if merge is not None and not callable(merge):
+        raise TypeError(f"merge is a function of two states, or newest, not {merge!r}")
     if process is not None:
         raise ValueError("pass process= or keeper=: the messages for a keeper go to a process of its own")
     return KeepSettings(keeper, backups, merge, None if results is None else normalize_group_name(results))
@@ -201,7 +203,11 @@ class Shards:
         return self.holder_of(self.of(key))
 
     def holder_of(self, shard: int) -> Pid | None:
-        """The process that holds ``shard``. If there are two for a moment, it is the one that will stay."""
+        """The process that holds ``shard``. If there are two for a moment, it is the one that will stay.
+
+        Raises ``ValueError`` for a number that is not one of a shard.
+        """
+        self._check_shard(shard)
         name = self._settings.name
         return self._pg.owner(holders_group(name, shard), shard_key(name, shard))
 
@@ -209,9 +215,15 @@ class Shards:
         """True from the Take of ``shard`` until its Release, unless this node was cut off or stood still.
 
         With a ``quorum``, ask this before each act that no other node may do at the same time: the answer comes from
-        the clock, also before the Release has arrived.
+        the clock, also before the Release has arrived. Raises ``ValueError`` for a number that is not one of a shard.
         """
+        self._check_shard(shard)
         return self._server is not None and self._server.may_act(shard)
+
+    def _check_shard(self, shard: int) -> None:
+        if type(shard) is not int or not 0 <= shard < self._settings.shards:
+            last = self._settings.shards - 1
+            raise ValueError(f"a shard is a number from 0 to {last}, not {shard!r}: of() is the one of a key")
 
     # State
 
