@@ -356,7 +356,7 @@ class Node:
         made and is part of ``page.url``. With ``control`` the page has buttons that act on the cluster. ``record`` is
         a file that gets all changes; ``erlmesh map FILE`` opens it.
 
-        Raises NodeStartError on start if it cannot listen, and here without the extra ``web`` (aiohttp).
+        Raises NodeStartError on start if it cannot listen.
         """
         from pathlib import Path  # noqa: PLC0415
 

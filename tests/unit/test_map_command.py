@@ -9,27 +9,19 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parent.parent.parent / "src"
-WITHOUT_AIOHTTP = """
-import sys
-sys.modules["aiohttp"] = None
-sys.argv[1:] = {arguments!r}
-from erlmesh.cli.main import main
-sys.exit(main())
-"""
 
 
 @pytest.fixture
 def run(tmp_path):
     """``run(*arguments)`` returns the exit status and what is printed to standard error."""
 
-    def run_command(*arguments, program=None):
+    def run_command(*arguments):
         environment = {
             **os.environ, "PYTHONPATH": str(SRC), "HOME": str(tmp_path), "ERLMESH_STATE": str(tmp_path / "state"),
             "ERLMESH_COOKIE": "a cookie of the test",
         }  # fmt: skip
-        start = ["-m", "erlmesh", *arguments] if program is None else ["-c", program.format(arguments=list(arguments))]
         done = subprocess.run(
-            [sys.executable, "-W", "error", *start],
+            [sys.executable, "-W", "error", "-m", "erlmesh", *arguments],
             env=environment,
             cwd=tmp_path,
             capture_output=True,
@@ -98,10 +90,3 @@ def test_a_port_that_is_taken_is_named(run):
 
     assert status == 1
     assert f"cannot listen on 127.0.0.1 port {port}" in text
-
-
-def test_without_aiohttp_the_extra_is_named(run):
-    status, text = run("map", "plato@127.0.0.1", program=WITHOUT_AIOHTTP)
-
-    assert status == 1
-    assert "pip install 'erlmesh[web]'" in text

@@ -14,7 +14,8 @@ from erlmesh.core.cluster_view.cluster import Updates
 from erlmesh.web import server as server_module
 from erlmesh.web.addresses import host_of_header, is_loopback_name
 from erlmesh.web.guard import Guard
-from erlmesh.web.server import MAX_CONNECTIONS, MAX_VIEWERS, MapServer, _Refuse
+from erlmesh.web.http_request import MAX_FIELDS, MAX_HEAD, Request, parse_head
+from erlmesh.web.server import MAX_CONNECTIONS, MAX_VIEWERS, MapServer
 from erlmesh.web.viewers import MAX_WAITING_EVENTS, Viewer
 
 TOKEN, CSRF = "a token of 32 characters 12345678", "csrf"
@@ -241,10 +242,10 @@ async def test_the_place_of_a_viewer_is_free_when_it_has_gone(server, source, as
 
 @served()
 async def test_viewers_beyond_the_limit_are_refused(server, source, ask):
-    server._streams = dict.fromkeys(range(MAX_VIEWERS))
+    server._viewers = dict.fromkeys(range(MAX_VIEWERS))
 
-    assert (await ask("/events"))[0] == 503
-    server._streams = {}
+    status, text, _ = await ask("/events")
+    assert (status, text) == (503, f"{MAX_VIEWERS} viewers look at this map already.\n")
 
 
 def test_a_viewer_that_does_not_read_gets_a_snapshot_in_the_end():
@@ -261,14 +262,128 @@ def test_a_viewer_that_does_not_read_gets_a_snapshot_in_the_end():
 
 
 @served()
-async def test_a_connection_beyond_the_limit_is_closed(server, source, ask):
-    assert not isinstance(server._accept(), _Refuse)
-    table = server._runner.server._connections
-    table.update(dict.fromkeys(range(MAX_CONNECTIONS)))
-    refused = server._accept()
-    table.clear()
+async def test_connections_without_a_request_make_room_for_others(server, source, ask):
+    silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(MAX_CONNECTIONS + 3)]
 
-    assert isinstance(refused, _Refuse)
+    assert (await ask("/"))[0] == 200
+
+    async with asyncio.timeout(10):
+        for reader, _ in silent[:3]:
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+    assert not silent[-1][0].at_eof()
+    for _, writer in silent:
+        writer.close()
+
+
+@served()
+async def test_a_connection_beyond_the_limit_is_closed_if_all_are_answered(server, source, ask):
+    server._tasks.update(dict.fromkeys(range(MAX_CONNECTIONS)))
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+
+    async with asyncio.timeout(10):
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+    writer.close()
+    server._tasks.clear()
+
+
+async def raw(server, data):
+    """All that the server sends for these bytes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(data)
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    return answer
+
+
+@served()
+async def test_a_second_request_on_a_connection_is_not_read(server, source, ask):
+    first = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+    for length, rest in ((b"0", b""), (b"5", b"12345"), (b"0", b"GET ")):
+        answer = await raw(server, first + b"Content-Length: " + length + b"\r\n\r\n" + rest + first + b"\r\n")
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert b"\r\nConnection: close\r\n" in answer
+
+
+@served()
+async def test_a_large_head_is_refused_and_the_client_gets_the_answer(server, source, ask):
+    many = b"".join(b"X-%d: 1\r\n" % number for number in range(MAX_FIELDS + 1))
+    for head in (b"X: " + b"a" * MAX_HEAD, b"X: " + b"a" * 200_000, many):
+        answer = await raw(server, b"GET / HTTP/1.1\r\nHost: localhost\r\n" + head + b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 431 ")
+
+
+HOST = b"Host: h\r\n"
+WRONG_HEADS = [
+    b"", b"\r\n", b"GET /\r\n", b"GET / HTTP/2.0\r\n" + HOST, b"GET http://h/ HTTP/1.1\r\n" + HOST,
+    b"GET / HTTP/1.1\r\n", b"get / HTTP/1.1\r\n" + HOST, b"GET  / HTTP/1.1\r\n" + HOST,
+    b"GET /\x00 HTTP/1.1\r\n" + HOST, b"GET / HTTP/1.1\r\n" + HOST + b" folded: 1\r\n",
+    b"GET / HTTP/1.1\r\n" + HOST + b"A : 1\r\n", b"GET / HTTP/1.1\r\n" + HOST + b"A: 1\nB: 2\r\n",
+    b"GET / HTTP/1.1\r\n" + HOST + b"A: \x00\r\n", b"GET /?" + b"&a=1" * 50 + b" HTTP/1.1\r\n" + HOST,
+    b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: -1\r\n",
+    b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1, 1\r\n",
+    b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\nContent-Length: 2\r\n",
+    b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: \xd9\xa1\r\n",
+    b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("head", WRONG_HEADS)
+def test_a_head_that_is_not_understood_is_refused(head):
+    answer = parse_head(head + b"\r\n")
+
+    assert not isinstance(answer, Request)
+    assert answer[0] in (400, 501)
+
+
+def test_a_head_is_read():
+    line = b"GET /a%20b?token=x%2By&token=z&c HTTP/1.1\r\n"
+    head = line + b"hOsT: h\r\nCookie: a=1; b=%3B\r\ncookie: a=2\r\nX:1 \r\nX: 2\r\n\r\n"
+
+    request = parse_head(head)
+
+    assert (request.method, request.path, request.query) == ("GET", "/a b", {"token": "x+y", "c": ""})
+    assert request.headers == {"host": "h", "cookie": "a=1; b=%3B; a=2", "x": "1, 2"}
+    assert request.cookies == {"a": "1", "b": ";"}
+    assert request.body_length == 0
+
+
+@served(token="a token; with = and \u00fc and spaces")
+async def test_a_token_may_have_any_characters(server, source, ask):
+    token = server._guard._token
+    async with source.session.get("/", params={"token": token}, allow_redirects=False) as answer:
+        name, _, value = answer.headers["Set-Cookie"].partition(";")[0].partition("=")
+
+    assert (await ask("/", Cookie=f"{name}={value}"))[0] == 200
+    assert (await ask("/", Authorization=f"Bearer {token}"))[0] == 200
+    assert (await ask("/", Authorization=f"Bearer {token}x"))[0] == 401
+
+
+@served()
+async def test_two_names_of_the_host_are_refused(server, source, ask):
+    request = b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n"
+
+    assert (await raw(server, request)).startswith(b"HTTP/1.1 403 ")
+
+
+@served()
+async def test_other_methods_are_refused(server, source, ask):
+    for method in ("HEAD", "POST", "PUT", "OPTIONS"):
+        status, _, headers = await ask("/events", method)
+        assert (status, headers["Allow"]) == (405, "GET")
+    assert source.viewers == []
+
+
+@served()
+async def test_a_recording_that_is_removed_is_an_answer(server, source, ask):
+    def fail():
+        raise FileNotFoundError(2, "No such file or directory")
+
+    source.recording_parts = fail
+
+    assert (await ask("/recording"))[0] == 404
 
 
 @pytest.fixture

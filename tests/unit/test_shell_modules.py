@@ -2,12 +2,9 @@
 
 import asyncio
 import re
-import sys
 
 import pytest
 from shell_harness import with_shell, with_two_shells
-
-from skips import import_or_skip
 
 PID = r"#PID<0\.\d+\.0>"
 NO_PROCESS = "no process: it is not alive, or no process has that name"
@@ -130,8 +127,6 @@ async def test_pids_are_a_table_of_the_first_processes(shell):
 
 @with_shell
 async def test_observe_serves_the_map_until_the_shell_ends(shell):
-    import_or_skip("aiohttp")
-
     text = await shell("observe")
 
     assert re.fullmatch(r"the map of the cluster is at http://127\.0\.0\.1:\d+/ until this shell ends", text)
@@ -151,17 +146,3 @@ async def accepts(port):
         return False
     writer.close()
     return True
-
-
-@with_shell
-async def test_observe_says_what_to_install(shell):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "aiohttp", None)
-        for name in [each for each in sys.modules if each.startswith("erlmesh.web.server")]:
-            patch.delitem(sys.modules, name)
-
-        answer = await shell("observe")
-
-    assert answer.startswith("** (NodeStartError)")
-    assert "erlmesh[web]" in answer
-    assert "\n" not in answer

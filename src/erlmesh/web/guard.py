@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from erlmesh.web.addresses import host_of_header, is_loopback_name
+from erlmesh.web.http_request import Refusal
 
-__all__ = ["HEADERS", "MIN_TOKEN", "Guard", "Refusal"]
+__all__ = ["HEADERS", "MIN_TOKEN", "Guard"]
 
 MIN_TOKEN: Final = 16
 """Characters of a token. Shorter ones can be guessed."""
@@ -27,9 +28,6 @@ HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 """The headers of every answer."""
-
-Refusal = tuple[int, str]
-"""A status, and the sentence for the user."""
 
 
 class Guard:
@@ -44,22 +42,22 @@ class Guard:
     def refusal(
         self, headers: Mapping[str, str], cookies: Mapping[str, str], query_token: str | None
     ) -> Refusal | None:
-        """Return why a request is refused; None if it is answered."""
-        host = headers.get("Host", "")
+        """Return why a request is refused; None if it is answered. The names of ``headers`` are lower-case."""
+        host = headers.get("host", "")
         if self._token is None and not is_loopback_name(host_of_header(host)):
             return 403, "This page answers only on 127.0.0.1 or localhost. Use one of these names, or a token."
-        origin = headers.get("Origin")
+        origin = headers.get("origin")
         if origin is not None and origin.partition("//")[2] != host:
             return 403, "A page of another origin has asked. Open this page by its own address."
-        site = headers.get("Sec-Fetch-Site", "none")  # old browsers do not send it
-        if site not in ("same-origin", "none") and headers.get("Sec-Fetch-Mode") != "navigate":
+        site = headers.get("sec-fetch-site", "none")  # old browsers do not send it
+        if site not in ("same-origin", "none") and headers.get("sec-fetch-mode") != "navigate":
             return 403, "A page of another site has asked. Open this page by its own address."
         if self._token is not None and not self._is_known(headers, cookies, query_token):
             return 401, "A token is needed. Open the address that the command has printed: it ends with ?token=…"
         return None
 
     def _is_known(self, headers: Mapping[str, str], cookies: Mapping[str, str], query_token: str | None) -> bool:
-        scheme, _, bearer = headers.get("Authorization", "").partition(" ")
+        scheme, _, bearer = headers.get("authorization", "").partition(" ")
         given = (query_token, cookies.get(self.cookie), bearer if scheme.lower() == "bearer" else None)
         return any([self.is_token(each) for each in given if each is not None])  # noqa: C419 - no short cut
 
@@ -69,9 +67,9 @@ class Guard:
 
     def control_refusal(self, headers: Mapping[str, str]) -> Refusal | None:
         """Return why a request that changes something is refused, beside :meth:`refusal`."""
-        if headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
+        if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             return 415, "The body must be application/json."
-        if not _is_equal(headers.get("X-CSRF-Token", ""), self._csrf):
+        if not _is_equal(headers.get("x-csrf-token", ""), self._csrf):
             return 403, "The request has no valid CSRF token. Load the page again."
         return None
 

@@ -1,4 +1,4 @@
-"""The HTTP server of the page. It runs in the event loop of its node, and leaves signals to the program.
+"""The HTTP server of the page. It runs in the event loop of its node.
 
 ::
 
@@ -6,8 +6,9 @@
     GET  /static/FILE      its files                      GET  /recording    the lines of a recording
     POST /control/ACTION   a button, if they are allowed
 
-GET changes nothing. Viewers, connections and the sizes of requests are limited. A viewer that does not read for
-``STALL`` seconds is dropped; its browser connects again.
+GET changes nothing. A connection carries one request. Viewers, connections and the sizes of requests are limited. A
+client that does not send or read for some seconds is dropped; a browser connects again. A package for HTTP would use
+more memory than all the rest of the map.
 """
 
 from __future__ import annotations
@@ -15,35 +16,37 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Protocol
-
-from aiohttp import web
+from urllib.parse import quote
 
 from erlmesh.errors import NodeStartError
-from erlmesh.net.event_log import event_log
+from erlmesh.records import record
 from erlmesh.web.guard import HEADERS, Guard
+from erlmesh.web.http_request import MAX_HEAD, Refusal, Request, parse_head
 from erlmesh.web.pages import INDEX, load_pages
 from erlmesh.web.viewers import Viewer, encode_event
 
-__all__ = ["MAX_VIEWERS", "ControlActions", "MapServer", "Source"]
+__all__ = ["MAX_CONNECTIONS", "MAX_VIEWERS", "ControlActions", "MapServer", "Source"]
 
-log = event_log("erlmesh.map")
-
-MAX_VIEWERS: Final = 32
-MAX_CONNECTIONS: Final = 128
+MAX_VIEWERS: Final = 64
+MAX_CONNECTIONS: Final = 192
 MAX_BODY: Final = 4096
 IDLE_TIMEOUT: Final = 15.0
-"""Seconds in which a connection must have a request, and a request its body."""
+"""Seconds in which a connection must have sent its request, and then its body."""
 FLUSH_INTERVAL: Final = 0.1
 """Seconds between two writes to a viewer, at least."""
 CLOCK_INTERVAL: Final = 1.0
 STALL: Final = 20.0
+LINGER: Final = 1.0
+"""Seconds in which the rest of a refused request is read. If it were not read, the client would not get the answer."""
+MAX_LINGER: Final = 256 * 1024
 READ_SIZE: Final = 256 * 1024
 WRITE_BUFFER: Final = 64 * 1024
-"""Bytes that wait for a viewer in this process, beside those in the kernel."""
+"""Bytes that wait for a client in this process, beside those in the kernel."""
 NO_PAGE: Final = "The files of the page are not installed. /events has the data."
 
 
@@ -65,6 +68,16 @@ class ControlActions(Protocol):
     async def run(self, action: str, body: dict[str, Any], viewer: str) -> tuple[bool, str]: ...
 
 
+@record(frozen=True)
+class Answer:
+    """A whole answer."""
+
+    status: int
+    body: bytes
+    kind: str = "text/plain; charset=utf-8"
+    headers: tuple[tuple[str, str], ...] = ()
+
+
 class MapServer:
     """Serves ``source`` on ``host`` and ``port`` (0: a free one). ``control`` is None if there are no buttons."""
 
@@ -82,33 +95,21 @@ class MapServer:
         self._address = host, port
         self._control = control
         self._pages = load_pages()
-        self._streams: dict[Viewer, web.Request] = {}
-        """The requests of viewers that look."""
-        self._requests: dict[web.RequestHandler, tuple[int, int]] = {}
-        """How many requests of each connection have begun and ended."""
-        self._stopping = asyncio.Event()
-        self._runner: web.AppRunner | None = None
+        self._tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        """The connections."""
+        self._without_request: dict[asyncio.StreamWriter, None] = {}
+        """Those that have not sent a whole request, the oldest first."""
+        self._viewers: dict[Viewer, None] = {}
+        self._stopping = False
         self._listener: asyncio.Server | None = None
         self.port = 0
 
     async def start(self) -> None:
         """Listen. Raises NodeStartError if the address cannot be used."""
-        app = web.Application(client_max_size=MAX_BODY, middlewares=[self._check])
-        app.router.add_get("/", self._page)
-        app.router.add_get("/static/{name:.+}", self._static)
-        app.router.add_get("/events", self._events)
-        app.router.add_get("/recording", self._recording)
-        app.router.add_get("/favicon.ico", self._no_icon)
-        app.router.add_post("/control/{action}", self._control_request)
-        self._runner = web.AppRunner(
-            app, handle_signals=False, access_log=None, keepalive_timeout=15.0, lingering_time=0.0, shutdown_timeout=1.0
-        )
-        await self._runner.setup()
         host, port = self._address
         try:
-            self._listener = await asyncio.get_running_loop().create_server(self._accept, host, port)
+            self._listener = await asyncio.start_server(self._connected, host, port, limit=MAX_HEAD)
         except OSError as error:
-            await self._runner.cleanup()
             reason = error.strerror or error
             raise NodeStartError(f"the map cannot listen on {host} port {port}: {reason}. Give another one") from error
         self.port = self._listener.sockets[0].getsockname()[1]
@@ -116,113 +117,136 @@ class MapServer:
 
     async def close(self) -> None:
         """End all requests, and listen no more."""
-        self._stopping.set()
-        for viewer, request in self._streams.items():
-            viewer.wake()
-            if request.transport is not None:
-                request.transport.abort()  # what waits for a viewer that does not read must not hold up the end
+        self._stopping = True
         if self._listener is not None:
             self._listener.close()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        tasks = list(self._tasks)
+        for task, writer in self._tasks.items():
+            task.cancel()
+            writer.transport.abort()  # what waits for a viewer that does not read must not hold up the end
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _accept(self) -> asyncio.BaseProtocol:
-        """Make the protocol of a connection. Beyond the limit it is closed, before a byte is read."""
-        assert self._runner is not None
-        server = self._runner.server
-        assert server is not None
-        if len(server.connections) >= MAX_CONNECTIONS:
-            return _Refuse()
-        protocol = server()
-        self._requests[protocol] = 0, 0
-        asyncio.get_running_loop().call_later(IDLE_TIMEOUT, self._drop_if_idle, protocol, 0)
-        return protocol
+    # Connections
 
-    def _drop_if_idle(self, protocol: web.RequestHandler, handled: int) -> None:
-        """Close a connection without a request in the last seconds: aiohttp waits for the first one for ever."""
-        begun, ended = self._requests[protocol]
-        if protocol.transport is None or begun == ended == handled:
-            del self._requests[protocol]
-            if protocol.transport is not None:
-                protocol.transport.abort()
-        elif not self._stopping.is_set():
-            asyncio.get_running_loop().call_later(IDLE_TIMEOUT, self._drop_if_idle, protocol, begun)
-
-    # Checks
-
-    @web.middleware
-    async def _check(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        begun, ended = self._requests.get(request.protocol, (0, 0))
-        self._requests[request.protocol] = begun + 1, ended
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._stopping or not self._has_room():
+            writer.transport.abort()
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks[task] = writer
+        self._without_request[writer] = None
         try:
-            return await self._answer(request, handler)
+            with suppress(ConnectionError, TimeoutError):
+                await self._serve(reader, writer)
+        except asyncio.CancelledError:
+            pass  # The server ends. Nobody waits for this task but `close`.
         finally:
-            if request.protocol in self._requests:
-                self._requests[request.protocol] = begun + 1, ended + 1
+            del self._tasks[task]
+            self._without_request.pop(writer, None)
+            writer.transport.abort()
 
-    async def _answer(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
+    def _has_room(self) -> bool:
+        """Whether one more connection may be served. The oldest one without a request makes room for it."""
+        if len(self._tasks) < MAX_CONNECTIONS:
+            return True
+        oldest = next(iter(self._without_request), None)
+        if oldest is None:
+            return False
+        del self._without_request[oldest]
+        oldest.transport.abort()
+        return True
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request: Request | Refusal
         try:
-            refusal = self._guard.refusal(request.headers, request.cookies, request.query.get("token"))
-            if refusal is not None:
-                response: web.StreamResponse = _text(*refusal)
-            elif "token" in request.query and request.path == "/":
-                response = self._with_cookie(request)
-            else:
-                response = await handler(request)
-        except web.HTTPException as error:
-            response = _text(error.status, error.reason)
-        if not response.prepared:
-            response.headers.update(HEADERS)
-        return response
+            async with asyncio.timeout(IDLE_TIMEOUT):
+                request = parse_head(await reader.readuntil(b"\r\n\r\n"))
+        except asyncio.IncompleteReadError:
+            return
+        except asyncio.LimitOverrunError:
+            request = 431, f"The head of the request has more than {MAX_HEAD} bytes."
+        self._without_request.pop(writer, None)
+        if isinstance(request, tuple):
+            await self._send(_text(*request), reader, writer)
+        elif (answer := await self._answer(request, reader, writer)) is not None:
+            await self._send(answer, reader, writer, with_body=request.method != "HEAD")
 
-    def _with_cookie(self, request: web.Request) -> web.StreamResponse:
-        """Keep the token in a cookie, so that it is not in the address any more."""
-        token = request.query["token"]
-        response = web.Response(status=303, headers={"Location": "/"})
-        if self._guard.is_token(token):
-            response.set_cookie(self._guard.cookie, token, httponly=True, samesite="Strict", path="/")
-        return response
+    async def _send(
+        self, answer: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, with_body: bool = True
+    ) -> None:
+        writer.transport.set_write_buffer_limits(0)
+        headers = {"Content-Type": answer.kind, "Content-Length": str(len(answer.body)), **dict(answer.headers)}
+        writer.write(_head(answer.status, headers) + (answer.body if with_body else b""))
+        async with asyncio.timeout(STALL):
+            await writer.drain()
+        writer.write_eof()
+        async with asyncio.timeout(LINGER):
+            left = MAX_LINGER
+            while left > 0 and (data := await reader.read(READ_SIZE)):
+                left -= len(data)
 
     # Requests
 
-    async def _page(self, _request: web.Request) -> web.StreamResponse:
-        return self._file(INDEX) or _text(200, NO_PAGE)
+    async def _answer(
+        self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> Answer | None:
+        """Return the answer; None if it was sent."""
+        refusal = self._guard.refusal(request.headers, request.cookies, request.query.get("token"))
+        if refusal is not None:
+            return _text(*refusal)
+        if request.path.startswith("/control/"):
+            return await self._control_request(request, reader, writer)
+        if request.method != "GET":
+            return _not_allowed("GET")
+        match request.path:
+            case "/":
+                return self._page(request)
+            case "/events":
+                return await self._events(writer)
+            case "/recording":
+                return await self._recording(writer)
+            case "/favicon.ico":
+                return Answer(204, b"")
+        return self._file(request.path.removeprefix("/static/")) or _text(404, "There is no such file.")
 
-    async def _static(self, request: web.Request) -> web.StreamResponse:
-        return self._file(request.match_info["name"]) or _text(404, "There is no such file.")
+    def _page(self, request: Request) -> Answer:
+        token = request.query.get("token")
+        if token is None:
+            return self._file(INDEX) or _text(200, NO_PAGE)
+        headers = [("Location", "/")]
+        if self._guard.is_token(token):  # keep it in a cookie, so that it is not in the address any more
+            value = f"{self._guard.cookie}={quote(token, safe='')}; Path=/; HttpOnly; SameSite=Strict"
+            headers.append(("Set-Cookie", value))
+        return Answer(303, b"", headers=tuple(headers))
 
-    def _file(self, name: str) -> web.Response | None:
+    def _file(self, name: str) -> Answer | None:
         found = self._pages.get(name)
-        return None if found is None else web.Response(body=found[0], content_type=found[1], charset="utf-8")
+        return None if found is None else Answer(200, found[0], f"{found[1]}; charset=utf-8")
 
-    async def _no_icon(self, _request: web.Request) -> web.StreamResponse:
-        return web.Response(status=204)
-
-    async def _recording(self, request: web.Request) -> web.StreamResponse:
-        parts = self._source.recording_parts()
+    async def _recording(self, writer: asyncio.StreamWriter) -> Answer | None:
+        try:
+            parts = self._source.recording_parts()
+        except OSError as error:
+            return _text(404, f"The recording cannot be read: {error.strerror}.")
         if parts is None:
             return _text(404, "This page shows a running cluster. There is no recording.")
-        response = web.StreamResponse(headers={**HEADERS, "Content-Type": "application/x-ndjson"})
-        response.content_length = sum(length for _, length in parts)
-        await response.prepare(request)
-        with suppress(ConnectionError, TimeoutError):
-            for path, length in parts:
-                await self._send_file(response, path, length)
-        return response
+        length = sum(length for _, length in parts)
+        writer.transport.set_write_buffer_limits(WRITE_BUFFER)
+        writer.write(_head(200, {"Content-Type": "application/x-ndjson", "Content-Length": str(length)}))
+        with suppress(OSError):  # a file that is gone ends the answer before its length
+            for path, part in parts:
+                await _send_file(writer, path, part)
+        writer.transport.set_write_buffer_limits(0)
+        await _drain(writer)
+        return None
 
-    async def _send_file(self, response: web.StreamResponse, path: Path, length: int) -> None:
-        with path.open("rb") as file:
-            while length and (piece := file.read(min(length, READ_SIZE))):
-                length -= len(piece)
-                async with asyncio.timeout(STALL):
-                    await response.write(piece)
-
-    async def _control_request(self, request: web.Request) -> web.StreamResponse:
-        action = request.match_info["action"]
+    async def _control_request(
+        self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> Answer:
+        action = request.path.removeprefix("/control/")
+        if request.method != "POST":
+            return _not_allowed("POST")
         if self._control is None:
             return _text(403, "The buttons are not allowed. Start the map with --map-control.")
         if action not in self._control.actions:
@@ -230,53 +254,65 @@ class MapServer:
         refusal = self._guard.control_refusal(request.headers)
         if refusal is not None:
             return _text(*refusal)
+        if request.body_length > MAX_BODY:
+            return _text(413, f"The body has more than {MAX_BODY} bytes.")
         try:
             async with asyncio.timeout(IDLE_TIMEOUT):
-                body = json.loads(await request.read())
-        except (ValueError, RecursionError, TimeoutError):
+                body = json.loads(await reader.readexactly(request.body_length))
+        except (ValueError, RecursionError, TimeoutError, asyncio.IncompleteReadError):
             body = None
         if not isinstance(body, dict):
             return _text(400, "The body must be a JSON object.")
-        done, text = await self._control.run(action, body, request.remote or "somebody")
-        return web.json_response({"ok": done, "text": text})
+        peer = writer.get_extra_info("peername")
+        done, text = await self._control.run(action, body, str(peer[0]) if peer else "somebody")
+        return Answer(200, json.dumps({"ok": done, "text": text}).encode(), "application/json; charset=utf-8")
 
-    async def _events(self, request: web.Request) -> web.StreamResponse:
-        if len(self._streams) >= MAX_VIEWERS or self._stopping.is_set():
-            return _text(503, f"{len(self._streams)} viewers look at this map already.")
+    async def _events(self, writer: asyncio.StreamWriter) -> Answer | None:
+        if len(self._viewers) >= MAX_VIEWERS:
+            return _text(503, f"{len(self._viewers)} viewers look at this map already.")
         viewer, remove = self._source.new_viewer()
-        self._streams[viewer] = request
+        self._viewers[viewer] = None
         try:
-            return await self._stream(request, viewer)
+            await self._stream(writer, viewer)
         finally:
-            del self._streams[viewer]
+            del self._viewers[viewer]
             remove()
+        return None
 
-    async def _stream(self, request: web.Request, viewer: Viewer) -> web.StreamResponse:
-        response = web.StreamResponse(headers={**HEADERS, "Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        if request.transport is not None:
-            request.transport.set_write_buffer_limits(WRITE_BUFFER)
-        data = b"retry: 1000\n\n"
-        with suppress(ConnectionError, TimeoutError):
-            while not self._stopping.is_set():
-                async with asyncio.timeout(STALL):
-                    await response.write(data)
-                await asyncio.sleep(FLUSH_INTERVAL)
-                changed = await viewer.wait(CLOCK_INTERVAL - FLUSH_INTERVAL)
-                data = viewer.take() if changed else encode_event("clock", {"now": round(time.time(), 3)})
-            return response
-        if request.transport is not None:
-            request.transport.abort()  # the rest would wait as long as the viewer does not read
-        return response
+    async def _stream(self, writer: asyncio.StreamWriter, viewer: Viewer) -> None:
+        writer.transport.set_write_buffer_limits(WRITE_BUFFER)
+        data = _head(200, {"Content-Type": "text/event-stream"}) + b"retry: 1000\n\n"
+        while True:
+            writer.write(data)
+            await _drain(writer)
+            await asyncio.sleep(FLUSH_INTERVAL)
+            changed = await viewer.wait(CLOCK_INTERVAL - FLUSH_INTERVAL)
+            data = viewer.take() if changed else encode_event("clock", {"now": round(time.time(), 3)})
 
 
-class _Refuse(asyncio.Protocol):
-    """Closes a connection at once."""
+async def _send_file(writer: asyncio.StreamWriter, path: Path, length: int) -> None:
+    with path.open("rb") as file:
+        while length and (piece := file.read(min(length, READ_SIZE))):
+            length -= len(piece)
+            writer.write(piece)
+            await _drain(writer)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.abort()
+
+async def _drain(writer: asyncio.StreamWriter) -> None:
+    """Wait until the client has read. Raises TimeoutError if it does not."""
+    async with asyncio.timeout(STALL):
+        await writer.drain()
 
 
-def _text(status: int, text: str) -> web.Response:
-    return web.Response(status=status, text=text + "\n")
+def _head(status: int, headers: Mapping[str, str]) -> bytes:
+    fields = {**HEADERS, **headers, "Connection": "close"}
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in fields.items())]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def _text(status: int, text: str) -> Answer:
+    return Answer(status, f"{text}\n".encode())
+
+
+def _not_allowed(method: str) -> Answer:
+    return Answer(405, f"Use {method}.\n".encode(), headers=(("Allow", method),))
