@@ -371,19 +371,20 @@ class Node:
         own = None if self.internals.hidden else self._services.subscribe_view
         return ClusterMap(self.internals, self.pg, own, settings)
 
-    def traces(self, tracer_provider: TracerProvider | None = None) -> NodeTraces:
+    def traces(self, tracer_provider: TracerProvider | None = None, *, start_traces: bool = True) -> NodeTraces:
         """From now on make spans for calls with OpenTelemetry; None is the default provider of the program.
 
         There are spans for ``call`` and ``rpc`` of this node, for calls that a GenServer handles, and for exposed
         functions. The context goes with calls between nodes of erlmesh that both do this. ``close()`` of the result
-        ends it.
+        ends it. With ``start_traces=False`` only calls below a span make spans: a call outside of all traces costs
+        nothing more.
 
         Raises ImportError without the package: ``pip install 'erlmesh[otel]'``.
         """
         from erlmesh.services.tracing.node_traces import NodeTraces  # noqa: PLC0415 - an extra
         from erlmesh.services.tracing.spans import OpenTelemetry  # noqa: PLC0415
 
-        return NodeTraces(self.internals, OpenTelemetry(tracer_provider))
+        return NodeTraces(self.internals, OpenTelemetry(tracer_provider), start_traces=start_traces)
 
     # Groups, global names, functions
 

@@ -6,10 +6,11 @@ import pytest
 
 pytest.importorskip("opentelemetry.sdk")
 
-from opentelemetry import trace
+from opentelemetry import baggage, context, trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 
 from erlmesh import Atom, CallTimeout, ErlangError, GenServer, NoProcess, Pid, RemoteError
 from erlmesh.core.trace_tokens import MAX_BYTES, MAX_PAIRS, call_ref, context_of, make_token, sequence_of
@@ -307,6 +308,142 @@ async def test_contexts_of_calls_that_nobody_answers_are_bounded(spans, cluster,
     assert len(tracer._calls) == node_traces.MAX_CALLS
 
 
+# What is not sampled
+
+
+class SeenBySampler(Sampler):
+    """Drops all traces, and keeps the attributes that it has been shown."""
+
+    def __init__(self):
+        self.attributes = []
+
+    def should_sample(self, *arguments):
+        *_, attributes, _ = arguments
+        self.attributes.append(dict(attributes))
+        return SamplingResult(Decision.DROP)
+
+    def get_description(self):
+        return "SeenBySampler"
+
+
+def dropping_test(**options):
+    """Run ``test(sampler, cluster, a, b)``. ``sampler`` drops all traces of both nodes."""
+
+    def decorate(test):
+        def wrapped():
+            async def main():
+                async with Cluster(1) as cluster:
+                    a, b = await cluster.mesh(2)
+                    sampler = SeenBySampler()
+                    for node in (a, b):
+                        node.traces(TracerProvider(sampler=sampler), **options)
+                    await cluster.sleep(1)
+                    await test(sampler, cluster, a, b)
+
+            run(main)
+
+        wrapped.__name__ = test.__name__
+        return wrapped
+
+    return decorate
+
+
+class Seeing(GenServer):
+    """Answers a call with the identifiers of the span around it."""
+
+    async def handle_call(self, request, caller):
+        found = trace.get_current_span().get_span_context()
+        if isinstance(request, Pid):
+            return await self.me.call(request, 1)
+        return (found.is_valid, int(found.trace_flags & 1), found.trace_id)
+
+
+@dropping_test()
+async def test_a_dropped_trace_asks_the_sampler_once_and_sends_no_token(sampler, cluster, a, b):
+    tokens = tokens_on_the_wire(b)
+    outer, inner, local = await Seeing.start(b), await Seeing.start(a), await Seeing.start(a)
+    for call in (a.call(outer, inner), a.call(local, inner)):
+        asked = len(sampler.attributes)
+        assert (await call)[:2] == (True, 0)
+        assert len(sampler.attributes) == asked + 1
+    await a.rpc(b.name, "erlmesh", "echo", [1])
+    assert len(sampler.attributes) == 3
+
+    assert {*tokens} == {None}
+    assert sampler.attributes[0]["erlmesh.peer"] == b.name
+
+
+@dropping_test()
+async def test_a_call_below_a_span_that_is_not_sampled_hands_the_context_on_without_a_span(sampler, cluster, a, b):
+    servers = await Seeing.start(a), await Seeing.start(b)
+    below = trace.NonRecordingSpan(trace.SpanContext(77, 7, is_remote=False))
+    with trace.use_span(below):
+        found = [await a.call(server, 1) for server in servers]
+
+    assert found == [(True, 0, 77)] * 2
+    assert sampler.attributes == []
+
+
+@dropping_test(start_traces=False)
+async def test_a_node_that_starts_no_traces_makes_no_span_outside_of_one(sampler, cluster, a, b):
+    servers = await Seeing.start(a), await Seeing.start(b)
+
+    assert [await a.call(server, 1) for server in servers] == [(False, 0, 0)] * 2
+    assert await a.rpc(b.name, "erlmesh", "echo", [1]) == 1
+    assert sampler.attributes == []
+
+
+def test_a_node_that_starts_no_traces_goes_on_with_those_of_others():
+    async def main():
+        async with Cluster(1) as cluster:
+            a, b = await cluster.mesh(2)
+            spans = Recorded()
+            a.traces(spans.provider)
+            b.traces(spans.provider, start_traces=False)
+            await cluster.sleep(1)
+            await a.call(await Shop.start(b), Atom("stock"))
+            assert is_child(spans.one("Shop.handle_call"), spans.one("call"))
+
+    run(main)
+
+
+@traced_test()
+async def test_after_close_other_nodes_start_their_own_traces_for_its_calls(spans, cluster, a, b):
+    a.internals.state.counters.tracer.close()
+    await cluster.sleep(1)
+
+    await a.call(await Shop.start(b), Atom("stock"))
+
+    assert [span.parent for span in spans.all()] == [None]
+    assert not b.internals.state.counters.tracing_peers
+
+
+@traced_test()
+async def test_baggage_reaches_the_handler(spans, cluster, a, b):
+    class Carried(GenServer):
+        async def handle_call(self, request, caller):
+            return baggage.get_baggage("tenant")
+
+    servers = await Carried.start(a), await Carried.start(b)
+    token = context.attach(baggage.set_baggage("tenant", "blue"))
+
+    found = [await a.call(server, 1) for server in servers]
+    context.detach(token)
+
+    assert found == ["blue", b"blue"]  # a text of Python is a binary for other nodes
+
+
+@traced_test()
+async def test_a_cast_of_a_function_is_in_the_trace(spans, cluster, a, b):
+    with spans.provider.get_tracer("test").start_as_current_span("ours") as ours:
+        a.rpc.cast(b.name, "erlmesh", "echo", [1])
+    await cluster.wait_until(lambda: len(spans.all()) == 3)
+
+    client, server = spans.one("erlmesh:echo/1", "client"), spans.one("erlmesh:echo/1", "server")
+    assert is_child(server, client)
+    assert client.parent.span_id == ours.get_span_context().span_id
+
+
 # Tokens
 
 
@@ -339,8 +476,7 @@ def test_a_malformed_token_has_no_context(token):
 
 
 def test_a_context_that_is_too_large_is_not_sent():
-    assert make_token(PID, {"a": "b" * MAX_BYTES}) is None
-    assert make_token(PID, {}) is None
+    assert make_token(PID, {"a": "b" * MAX_BYTES}) == make_token(PID, {}) == (0, [], 0, PID, 0)
 
 
 def test_the_reference_of_a_call_is_found_in_both_forms():

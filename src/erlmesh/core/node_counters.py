@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     class CallObserver(Protocol):
         """What is told of the calls of a node, for traces."""
 
-        def outgoing(self, kind: str, target: object, name: object) -> AbstractContextManager[TracedCall | None]:
+        def outgoing(self, kind: str, target: object, name: object) -> AbstractContextManager[TracedCall] | None:
             """A call to ``target`` begins. The context ends with it. It gets the exception of a call that fails.
 
             ``kind`` is ``call`` (a request of ``gen``), ``rpc`` or ``spawn``. ``name`` is what is called: a term. The
-            value of the context is None if the call carries nothing.
+            result is None if the call is not traced.
             """
 
     class CallTimer(Protocol):

@@ -17,19 +17,17 @@ from typing import Final
 from erlmesh.core.gen import GEN_CALL
 from erlmesh.terms import ImproperList, Pid, Ref, Term
 
-__all__ = ["MAX_BYTES", "MAX_PAIRS", "call_ref", "context_of", "make_token", "sequence_of"]
+__all__ = ["MAX_BYTES", "MAX_PAIRS", "call_ref", "context_of", "make_token", "reply_ref", "sequence_of"]
 
 MAX_PAIRS: Final = 16
 MAX_BYTES: Final = 8192
 """What a context may have. A larger one is ignored as a whole."""
 
 
-def make_token(sender: Pid, context: Mapping[str, str]) -> Term | None:
-    """Return the token that carries ``context`` from ``sender``; None for an empty or a too large context."""
-    pairs = [(name.encode(), value.encode()) for name, value in context.items()]
-    if not pairs or not _is_small(pairs):
-        return None
-    return (0, pairs, 0, sender, 0)
+def make_token(sender: Pid, context: Mapping[str, str]) -> Term:
+    """Return the token that carries ``context`` from ``sender``. Instead of a too large context it carries none."""
+    pairs: list[Term] = [(name.encode(), value.encode()) for name, value in context.items()]
+    return (0, pairs if _is_small(pairs) else [], 0, sender, 0)
 
 
 def context_of(token: Term) -> dict[str, str]:
@@ -58,7 +56,11 @@ def call_ref(message: Term) -> Ref | None:
     """Return the reference of the call in a message: its reply goes there. None for another message."""
     if not isinstance(message, tuple) or len(message) != 3 or message[0] is not GEN_CALL:
         return None
-    caller = message[1]
+    return reply_ref(message[1])
+
+
+def reply_ref(caller: Term) -> Ref | None:
+    """Return the reference of a call from its caller, ``{Pid, Tag}``. None for another term."""
     tag = caller[1] if isinstance(caller, tuple) and len(caller) == 2 else None
     if isinstance(tag, ImproperList):
         tag = tag.tail

@@ -16,7 +16,9 @@ from erlmesh.runtime.wakeups import Wait
 from erlmesh.terms import Atom, Pid, Term
 
 if TYPE_CHECKING:
-    from erlmesh.core.node_counters import CallObserver, TracedCall
+    from contextlib import AbstractContextManager
+
+    from erlmesh.core.node_counters import TracedCall
 
 __all__ = ["GenCalls"]
 
@@ -40,14 +42,23 @@ class GenCalls:
         self, caller: LocalProcess, to: Destination, request: Term, timeout: float | None
     ) -> Coroutine[Any, Any, Term]:
         """See :meth:`Process.call`."""
-        if self._counters.calls is None:
+        observer = self._counters.calls
+        if observer is None:
             return self._call(caller, to, request, timeout)
-        return self._traced_call(self._counters.calls, caller, to, request, timeout)
+        tracing = observer.outgoing("call", to, request)
+        if tracing is None:
+            return self._call(caller, to, request, timeout)
+        return self._traced_call(tracing, caller, to, request, timeout)
 
     async def _traced_call(
-        self, observer: CallObserver, caller: LocalProcess, to: Destination, request: Term, timeout: float | None
+        self,
+        tracing: AbstractContextManager[TracedCall],
+        caller: LocalProcess,
+        to: Destination,
+        request: Term,
+        timeout: float | None,
     ) -> Term:
-        with observer.outgoing("call", to, request) as traced:
+        with tracing as traced:
             return await self._call(caller, to, request, timeout, traced)
 
     async def _call(

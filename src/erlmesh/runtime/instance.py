@@ -54,6 +54,8 @@ DISCONNECTING: Final = Atom("closing")
 """Message to an erlmesh peer: this node disconnects on purpose, so the peer must not reconnect."""
 TRACES: Final = Atom("traces")
 """Message to a peer: this node makes traces. A node that is not erlmesh has no process that gets it."""
+NO_TRACES: Final = Atom("no_traces")
+"""Message to a peer: this node makes traces no longer."""
 CLEANUP_TIME: Final = 0.25
 """Seconds that the cancelled tasks of processes get to clean up when the time for a stop in order is over."""
 FLUSH_TIME: Final = 0.25
@@ -172,18 +174,20 @@ class NodeInstance:
             case (Atom("traces"), Atom() as peer):
                 if peer in self.router.peers:
                     self.router.state.counters.tracing_peers.add(peer)
+            case (Atom("no_traces"), Atom() as peer):
+                self.router.state.counters.tracing_peers.discard(peer)
             case (Atom("closing"), Atom() as peer) if self.reconnector is not None:
                 self.reconnector.suppress(peer.name)
             case _:
                 self.loop_monitor.on_message(message)
 
-    def announce_traces(self) -> None:
-        """Tell all connected nodes that this node makes traces, so that they send their contexts."""
+    def announce_traces(self, *, on: bool) -> None:
+        """Tell all connected nodes whether this node makes traces, so that they send their contexts."""
         for peer in list(self.router.peers):
-            self._announce_traces_to(peer)
+            self._announce_traces_to(peer, TRACES if on else NO_TRACES)
 
-    def _announce_traces_to(self, peer: Atom) -> None:
-        self.node_process.send((ERLMESH, peer), (TRACES, self.router.atom), connect=False)
+    def _announce_traces_to(self, peer: Atom, what: Atom) -> None:
+        self.node_process.send((ERLMESH, peer), (what, self.router.atom), connect=False)
 
     def refuse_work(self) -> None:
         """Refuse what other nodes want to start here, and do not reconnect to any node."""
@@ -247,7 +251,7 @@ class NodeInstance:
     def _node_up(self, name: str, hidden: bool) -> None:
         self.loop_monitor.peer_connected(name)
         if self.router.state.counters.tracer is not None:
-            self._announce_traces_to(Atom(name))
+            self._announce_traces_to(Atom(name), TRACES)
         if self.reconnector is not None:
             self.reconnector.connected(name, hidden=hidden)
         self.events.node_up(name, hidden=hidden)

@@ -116,11 +116,11 @@ class NodeProcessOps:
     async def spawn_remote(self, parent: LocalProcess, node: Atom, mfa: MFA, options: list[Atom]) -> tuple[Pid, Ref]:
         leader = parent.group_leader or self._group_leader()
         client, observer = self._router.spawn_client, self._router.state.counters.calls
-        if observer is None:
+        tracing = None if observer is None else observer.outgoing("spawn", node, mfa)
+        if tracing is None:
             return await client.spawn(parent, node, mfa, leader, options)
-        with observer.outgoing("spawn", node, mfa) as traced:
-            token = None if traced is None else traced.token_for(node, None)
-            return await client.spawn(parent, node, mfa, leader, options, token=token)
+        with tracing as traced:
+            return await client.spawn(parent, node, mfa, leader, options, token=traced.token_for(node, None))
 
 
 def _large_mailboxes() -> ModuleType:

@@ -472,9 +472,9 @@ class Runtime:
         """See :meth:`erlmesh.Node.on_loop_blocked`."""
         self._instance.loop_monitor.on_blocked = callback
 
-    def announce_traces(self) -> None:
-        """Tell the connected nodes, and later all that connect, that this node makes traces."""
-        self._instance.announce_traces()
+    def announce_traces(self, *, on: bool) -> None:
+        """Tell the connected nodes, and later all that connect, that this node makes traces, or no longer does."""
+        self._instance.announce_traces(on=on)
 
     def loop_blocked_for(self) -> float:
         """For how many seconds the event loop has been blocked, as far as is known. Any thread may call this."""
@@ -544,11 +544,16 @@ class Runtime:
         return await self._node_process.spawn_remote(node, module, function, arguments)
 
     def spawn_remote_nowait(
-        self, node: Atom | str, module: Atom | str, function: Atom | str, arguments: Sequence[Term] = ()
+        self,
+        node: Atom | str,
+        module: Atom | str,
+        function: Atom | str,
+        arguments: Sequence[Term] = (),
+        token: Term | None = None,
     ) -> None:
         """Start a process on another node without waiting for a reply. It is dropped if the node is not reachable."""
         call = (Atom(module), Atom(function), list(arguments))
-        self._router.spawn_client.spawn_nowait(self._node_process, Atom(node), call, self.group_leader)
+        self._router.spawn_client.spawn_nowait(self._node_process, Atom(node), call, self.group_leader, token)
 
     async def spawn_and_wait(
         self,

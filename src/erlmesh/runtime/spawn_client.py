@@ -74,9 +74,9 @@ class SpawnClient:
             parent._pending_calls.pop(request.ref, None)
             self._signal_sender.demonitor(parent, request.ref)
 
-    def spawn_nowait(self, parent: LocalProcess, node: Atom, mfa: MFA, leader: Pid) -> None:
+    def spawn_nowait(self, parent: LocalProcess, node: Atom, mfa: MFA, leader: Pid, token: Term | None = None) -> None:
         """Start ``mfa`` on ``node`` and ignore the reply. If the node cannot be reached, the request is dropped."""
-        self._send(node, self._make_request(parent, node, mfa, leader, []))
+        self._send(node, self._make_request(parent, node, mfa, leader, [], token=token))
 
     def _make_request(
         self,

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Replies", "Rpc", "call", "cast", "multicall"]
 
 REX: Final = Atom("rex")
+EXECUTE_CAST: Final = Atom("execute_cast")
 
 
 class Rpc:
@@ -96,9 +97,10 @@ async def call(
         return await _call(node, target, mfa, timeout)
     durations, started, failure = counters.durations, perf_counter(), None
     try:
-        if counters.calls is None:
+        tracing = None if counters.calls is None else counters.calls.outgoing("rpc", target, mfa)
+        if tracing is None:
             return await _call(node, target, mfa, timeout)
-        with counters.calls.outgoing("rpc", target, mfa) as traced:
+        with tracing as traced:
             return await _call(node, target, mfa, timeout, traced)
     except BaseException as error:
         failure = type(error)
@@ -127,7 +129,13 @@ def cast(
     node: Runtime, peer: Atom | str, module: Atom | str, function: Atom | str, arguments: Sequence[Term] = ()
 ) -> None:
     """Call a function on ``peer`` without waiting for it. See :meth:`Rpc.cast`."""
-    node.spawn_remote_nowait(peer, ERPC, Atom("execute_cast"), [Atom(module), Atom(function), list(arguments)])
+    target, mfa, observer = Atom(peer), (Atom(module), Atom(function), list(arguments)), node.state.counters.calls
+    tracing = None if observer is None else observer.outgoing("rpc", target, mfa)
+    if tracing is None:
+        node.spawn_remote_nowait(target, ERPC, EXECUTE_CAST, [*mfa])
+        return
+    with tracing as traced:
+        node.spawn_remote_nowait(target, ERPC, EXECUTE_CAST, [*mfa], traced.token_for(target, None))
 
 
 async def multicall(

@@ -2,58 +2,88 @@
 
 A call makes a span here, and one in the node that answers. The context goes with the call in its trace token
 (:mod:`erlmesh.core.trace_tokens`). A BEAM gives a token that it gets on to the messages of the process that gets it. So
-a token is sent only to nodes that have said that they make traces, with ``{traces, Node}`` to their process
-``erlmesh``. No other node has that process.
+a token is sent only to nodes that have said that they make traces. They send to the process ``erlmesh``, which nodes of
+other kinds do not have::
+
+    {traces, Node}         this node makes traces from now on
+    {no_traces, Node}      it makes none any more
+
+A call without a token from a node that makes traces is one that its sampler has dropped. It makes no span here. So a
+call that is not sampled takes the same path as one without traces.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from erlmesh.core.trace_tokens import call_ref, context_of, make_token, sequence_of
+from erlmesh.core.trace_tokens import call_ref, context_of, make_token, reply_ref, sequence_of
 from erlmesh.proto.control import Send, SendName, Signal
-from erlmesh.services.metrics.call_durations import outcome_of
-from erlmesh.services.tracing.spans import OpenTelemetry, request_name, span_name
+from erlmesh.services.tracing.spans import (
+    Block,
+    LazyAttributes,
+    OpenTelemetry,
+    SpanBlock,
+    SpanState,
+    request_name,
+    span_name,
+)
 from erlmesh.terms import Atom, Pid, Ref, Term
 from erlmesh.terms.foreign_text import foreign_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from erlmesh.core.node_counters import TracedCall
     from erlmesh.runtime.runtime import Runtime
 
 __all__ = ["MAX_CALLS", "NodeTraces"]
 
 MAX_CALLS: Final = 10_000
 """Calls that wait for an answer whose contexts are kept. Of older ones, the context is lost."""
+_NOT_TRACED: Final[AbstractContextManager[None]] = nullcontext()
 
 
 class NodeTraces:
-    """Makes spans for one node until :meth:`close`. It is a ``CallObserver`` and the ``Tracer`` of the node."""
+    """Makes spans for one node until :meth:`close`. It is a ``CallObserver`` and the ``Tracer`` of the node.
 
-    def __init__(self, runtime: Runtime, api: OpenTelemetry) -> None:
+    A call below a span that is not sampled makes no span. With ``start_traces`` false, neither does a call without a
+    span above it. So both cost little.
+    """
+
+    def __init__(self, runtime: Runtime, api: OpenTelemetry, *, start_traces: bool = True) -> None:
         """The event loop of the node calls this, while the node runs."""
         self._runtime = runtime
         self._api = api
+        self._start_traces = start_traces
         self._node = foreign_text(runtime.name)
-        self._calls: OrderedDict[Ref, Term] = OrderedDict()
-        """The tokens of calls that have arrived, or that go to a process of this node."""
+        self._calls: OrderedDict[Ref, Any] = OrderedDict()
+        """By reference: the tokens of calls that have arrived, and the contexts of those to a process of this node."""
+        self._last_token: tuple[Any, Term] = (None, None)
+        """The last context that was sent, and its token. A span often makes several calls."""
+        self._last_carrier: tuple[dict[str, str], Any] = ({}, api.empty)
+        """The same for what arrives."""
+        self._without_span = CallWithoutSpan(self)
         self._counters = runtime.state.counters
         self._counters.calls = self._counters.tracer = self
-        runtime.announce_traces()
+        runtime.announce_traces(on=True)
 
     def close(self) -> None:
-        """Make no more spans. Other nodes may still send contexts, which are ignored."""
+        """Make no more spans. Other nodes may still send contexts for a moment, which are ignored."""
         if self._counters.tracer is self:
             self._counters.calls = self._counters.tracer = None
+            if not self._runtime.is_stopping:
+                self._runtime.announce_traces(on=False)
 
     # Calls of this node
 
-    def outgoing(self, kind: str, target: object, name: object) -> OutgoingCall:
+    def outgoing(self, kind: str, target: object, name: object) -> AbstractContextManager[TracedCall] | None:
         """See ``CallObserver``."""
+        state = self._api.state(None)
+        if state is SpanState.DROPPED:
+            return self._without_span
+        if state is SpanState.NONE and not self._start_traces:
+            return None
         return OutgoingCall(self, kind, target, name)
 
     def token_for(self, node: Atom, ref: Ref | None) -> Term | None:
@@ -61,13 +91,16 @@ class NodeTraces:
 
         The context of a call to this node is kept under its reference.
         """
-        is_local = node is self._runtime.atom
-        if not is_local and node not in self._counters.tracing_peers:
+        if node is self._runtime.atom:
+            if ref is not None:
+                self._keep(ref, self._api.current())
             return None
-        token = make_token(self._runtime.pid, self._api.inject())
-        if is_local and ref is not None and token is not None:
-            self._keep(ref, token)
-        return None if is_local else token
+        return self._token_of(self._api.current()) if node in self._counters.tracing_peers else None
+
+    def _token_of(self, context: Any) -> Term:
+        if context is not self._last_token[0]:
+            self._last_token = context, make_token(self._runtime.pid, self._api.inject(context))
+        return self._last_token[1]
 
     # Calls of other processes
 
@@ -79,47 +112,77 @@ class NodeTraces:
                 if ref is not None:
                     self._keep(ref, signal.token)
 
-    def _keep(self, ref: Ref, token: Term) -> None:
-        self._calls[ref] = token
+    def _keep(self, ref: Ref, kept: Any) -> None:
+        self._calls[ref] = kept
         if len(self._calls) > MAX_CALLS:
             self._calls.popitem(last=False)
 
-    def context_of_token(self, token: Term) -> AbstractContextManager[object]:
+    def context_of_token(self, token: Term) -> AbstractContextManager[None]:
         """Make the context of ``token`` the current one, in which processes start and handlers run."""
-        return self._api.current(self._api.extract(context_of(token)))
+        return Block(self._api, self._context_of(token))
 
-    def context_of_message(self, message: Term) -> AbstractContextManager[object]:
+    def context_of_message(self, message: Term) -> AbstractContextManager[None]:
         """Do the same for the call in a message, if it has a token."""
         ref = call_ref(message)
-        token = None if ref is None else self._calls.get(ref)
-        return self.context_of_token(token)
+        return self.context_of_token(None if ref is None else self._calls.get(ref))
 
-    @contextmanager
-    def serving(self, server: str, request: Term, caller: Term) -> Iterator[None]:
+    def _context_of(self, kept: Any) -> Any:
+        """The context of what is kept for a call: a token, a context, or None."""
+        if kept is None:
+            return self._api.empty
+        if self._api.is_context(kept):
+            return kept
+        carrier = context_of(kept)
+        if carrier != self._last_carrier[0]:
+            self._last_carrier = carrier, self._api.extract(carrier)
+        return self._last_carrier[1]
+
+    def _makes_span(self, context: Any) -> bool:
+        """Whether a call that comes with this context makes a span."""
+        state = self._api.state(context)
+        return state is SpanState.SAMPLED or (state is SpanState.NONE and self._start_traces)
+
+    def _is_dropped_by(self, caller: Term) -> bool:
+        """Whether the node of a caller makes traces. Then a call without a token is one that it does not trace.
+
+        If this node starts no traces anyway, there is nothing to prevent.
+        """
+        return self._start_traces and isinstance(caller, Pid) and caller.node in self._counters.tracing_peers
+
+    def serving(self, server: str, request: Term, caller: Term) -> AbstractContextManager[None]:
         """A span for a call that a GenServer handles."""
-        ref = call_ref((Atom("$gen_call"), caller, request))
-        token = None if ref is None else self._calls.pop(ref, None)
-        attributes = {
+        ref = reply_ref(caller)
+        kept = None if ref is None else self._calls.pop(ref, None)
+        context = self._context_of(kept)
+        if kept is None and self._is_dropped_by(caller[0] if isinstance(caller, tuple) and caller else None):
+            context = self._api.dropped()
+        if not self._makes_span(context):
+            return Block(self._api, context) if context or self._api.current() else _NOT_TRACED
+        attributes = LazyAttributes(self._server_attributes, server, request, caller, kept)
+        span = self._api.start(f"{server}.handle_call", self._api.server, attributes, context)
+        return SpanBlock(self._api, span, context)
+
+    def _server_attributes(self, server: str, request: Term, caller: Term, kept: Any) -> dict[str, str | int]:
+        return {
             "rpc.system": "erlang",
             "rpc.service": server,
             "rpc.method": request_name(request),
             "erlmesh.node": self._node,
             "erlmesh.peer": _node_of(caller),
-            **_sequence(token),
+            **_sequence(kept),
         }
-        parent = self._api.extract(context_of(token))
-        with self._api.span(f"{server}.handle_call", "server", attributes, parent) as span:
-            try:
-                yield
-            except BaseException as error:
-                self._api.fail(span, outcome_of(type(error)), error)
-                raise
 
     def start_function(self, kind: str, function: str, peer: Pid | None) -> Any:
         """Start the span of an exposed function, in the context of its process, and make it the current one there.
 
-        Call :meth:`end_function` with the result. The process has a context of its own, which ends with it.
+        Call :meth:`end_function` with the result. The process has a context of its own, which ends with it. None if
+        the call makes no span.
         """
+        if not self._makes_span(None):
+            return None
+        if self._is_dropped_by(peer) and self._api.state(None) is SpanState.NONE:
+            self._api.attach(self._api.dropped())
+            return None
         attributes = {
             "rpc.system": "erlang",
             "rpc.service": kind,
@@ -127,7 +190,9 @@ class NodeTraces:
             "erlmesh.node": self._node,
             "erlmesh.peer": "" if peer is None else foreign_text(peer.node),
         }
-        return self._api.start_current(foreign_text(function), attributes)
+        span = self._api.start(foreign_text(function), self._api.server, attributes, None)
+        self._api.attach(self._api.within(span, None))
+        return span
 
     def end_function(self, span: Any, outcome: str) -> None:
         """End the span of an exposed function. ``outcome`` is ``return``, ``throw``, ``exit`` or ``error``."""
@@ -136,36 +201,62 @@ class NodeTraces:
         span.end()
 
 
-class OutgoingCall:
+class CallWithoutSpan:
+    """A call of this node below a span that is not sampled. The context goes with it, so others record nothing."""
+
+    __slots__ = ("_traces",)
+
+    def __init__(self, traces: NodeTraces) -> None:
+        self._traces = traces
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        pass
+
+    def token_for(self, node: Atom, ref: Ref | None) -> Term | None:
+        """See :meth:`NodeTraces.token_for`."""
+        return self._traces.token_for(node, ref)
+
+
+class OutgoingCall(CallWithoutSpan):
     """The span of a call of this node, as a context manager."""
 
-    __slots__ = ("_active", "_span", "_traces", "kind", "name", "target")
+    __slots__ = ("_block", "_is_alone", "kind", "name", "target")
 
     def __init__(self, traces: NodeTraces, kind: str, target: object, name: object) -> None:
         self._traces = traces
         self.kind, self.target, self.name = kind, target, name
 
     def __enter__(self) -> Self:
-        traces = self._traces
-        attributes = {
+        api, outer = self._traces._api, self._traces._api.current()
+        span = api.start(
+            span_name(self.kind, self.target, self.name), api.client, LazyAttributes(self._attributes), outer
+        )
+        # Then a token would carry nothing but an identifier that is used nowhere.
+        self._is_alone = not outer and not api.is_sampled(span)
+        self._block = SpanBlock(api, span, outer)
+        self._block.__enter__()
+        return self
+
+    def token_for(self, node: Atom, ref: Ref | None) -> Term | None:
+        """See :meth:`NodeTraces.token_for`. A root that is not sampled sends nothing, which says so."""
+        if self._is_alone and node is not self._traces._runtime.atom:
+            return None
+        return self._traces.token_for(node, ref)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._block.__exit__(kind, error, trace)
+
+    def _attributes(self) -> dict[str, str | int]:
+        return {
             "rpc.system": "erlang",
             "rpc.service": self.kind,
             "rpc.method": request_name(self.name),
-            "erlmesh.node": traces._node,
-            "erlmesh.peer": _node_of(self.target) or traces._node,
+            "erlmesh.node": self._traces._node,
+            "erlmesh.peer": _node_of(self.target) or self._traces._node,
         }
-        self._active = traces._api.span(span_name(self.kind, self.target, self.name), "client", attributes, None)
-        self._span = self._active.__enter__()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if kind is not None:
-            self._traces._api.fail(self._span, outcome_of(kind), error)
-        self._active.__exit__(None, None, None)
-
-    def token_for(self, node: Atom, ref: Ref | None) -> Term | None:
-        """See :meth:`NodeTraces.token_for`."""
-        return self._traces.token_for(node, ref)
 
 
 def _node_of(target: object) -> str:
