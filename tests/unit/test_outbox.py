@@ -9,6 +9,7 @@ from erlmesh import Atom, Map
 from erlmesh.core.log_rate import LogRate
 from erlmesh.core.sharding.inbox_book import InboxBook
 from erlmesh.core.sharding.messages import ACK, GOT, OUT, PUT
+from erlmesh.core.sharding.names import holders_group
 from erlmesh.errors import EncodeError, Full, OutboxClosed
 from erlmesh.services.sharding import inbox as inbox_module
 from erlmesh.services.sharding import outbox as outbox_module
@@ -406,6 +407,9 @@ async def test_results_are_counted_once_and_got_is_said_when_they_are_done(clust
     source = (Atom("s@h"), 7, b"in")
     heard = {b: [], c: []}
     holders = {node: node.spawn_handler(heard[node].append) for node in (b, c)}
+    for shard, node in enumerate(holders):
+        node.pg.join(holders_group(b"ticks", shard), holders[node].pid)
+    await mesh.wait_until(lambda: all(a.pg.get_members(holders_group(b"ticks", shard)) for shard in (0, 1)))
     out = lambda node, number: (OUT, "ticks", "x", source, number, ("r", number), holders[node].pid)  # noqa: E731
     got = lambda number: (GOT, b"ticks", b"x", source, number)  # noqa: E731
 
@@ -423,6 +427,36 @@ async def test_results_are_counted_once_and_got_is_said_when_they_are_done(clust
 
     assert [number for _, number, _ in sink.got] == [5, 3]
     assert sink.inbox.duplicates == 2
+
+
+async def test_only_nodes_that_hold_shards_of_its_name_send_results_to_an_inbox(cluster, caplog):
+    caplog.set_level(logging.WARNING)
+    mesh = await cluster(3)
+    a, b, c = mesh
+    source = (Atom("s@h"), 7, b"in")
+    heard = []
+    holder, enemy = b.spawn_handler(heard.append), c.spawn_handler(lambda _: None)
+    b.pg.join(holders_group(b"ticks", 3), holder.pid)
+    for group in (holders_group(b"other", 3), (b"erlmesh_shards", b"ticks", True), (b"erlmesh_shards", b"ticks")):
+        c.pg.join(group, enemy.pid)
+    await mesh.wait_until(lambda: a.pg.get_members((b"erlmesh_shards", b"ticks")))
+    sink = Worker(mesh, a)
+    out = lambda process, number: (OUT, "ticks", "x", source, number, "r", process.pid)  # noqa: E731
+
+    for number in (1, 1 << 62):  # The numbers before the second one would count as known.
+        enemy.send(sink.inbox.pid, out(enemy, number))
+    await mesh.sleep(0.1)
+    assert "an inbox ignored a result: its node holds no shard" in caplog.text
+    holder.send(sink.inbox.pid, out(holder, 1))
+    await mesh.wait_until(lambda: heard == [(GOT, b"ticks", b"x", source, 1)])
+    assert sink.got == [(b"x", 1, b"r")]
+
+    b.pg.leave(holders_group(b"ticks", 3), holder.pid)
+    c.pg.join(holders_group(b"ticks", 3), enemy.pid)
+    for process in (holder, enemy):
+        process.send(sink.inbox.pid, out(process, 2))
+    await mesh.wait_until(lambda: len(sink.got) == 2)
+    assert sink.inbox.duplicates == 0
 
 
 async def test_forged_and_malformed_messages_are_ignored(cluster, caplog):
@@ -596,6 +630,8 @@ async def test_a_result_that_is_not_done_is_waited_for(cluster):
     sink = Worker(mesh, a, works=False)
     heard, source = [], (Atom("s@h"), 7, b"in")
     holder = b.spawn_handler(heard.append)
+    b.pg.join(holders_group(b"ticks", 0), holder.pid)
+    await mesh.wait_until(lambda: a.pg.get_members(holders_group(b"ticks", 0)))
     for number in (1, 2):
         holder.send(sink.inbox.pid, (OUT, "ticks", "x", source, number, "r", holder.pid))
         await mesh.wait_until(lambda: sink.open)
@@ -627,6 +663,7 @@ async def test_no_message_of_another_node_raises_in_an_outbox_or_an_inbox(cluste
     a, b, c = mesh
     worker, outbox = Worker(mesh, b), opened(mesh, a)
     enemy, enemy_source = c.spawn_handler(lambda _: None), (Atom(c.name), 1, b"o")
+    c.pg.join(holders_group(b"ticks", 0), enemy.pid)
     await outbox.put("x", 1)
     await outbox.flushed()
     await outbox.put("x", 2)

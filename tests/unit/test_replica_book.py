@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
+from erlmesh.core.sharding import replica_messages as tags
 from erlmesh.core.sharding.copy_shelf import CopyShelf
 from erlmesh.core.sharding.keeper import Origin
 from erlmesh.core.sharding.replica_book import Phase, ReplicaBook
@@ -392,3 +393,27 @@ def test_a_copy_whose_new_snapshot_is_not_complete_is_not_fresh() -> None:
 
     assert not shelf.is_fresh
     assert shelf
+
+
+def test_a_node_that_does_not_hold_the_shard_gets_no_copy() -> None:
+    cluster = KeeperCluster([0, 1])
+    load(cluster)
+    cluster.run()
+    (backup,) = (node for node in cluster.nodes.values() if node.book.phase is Phase.IDLE)
+    book = backup.book
+    assert book.shelf
+
+    for number in range(100):
+        stranger = Pid(Atom("x@host"), number, 0, 1)
+        book.receive((tags.COPIES, b"cep", 7, [], stranger))
+
+    assert not book.has_work
+    assert book.take_effects() == []
+    taker = Pid(Atom("x@host"), 1, 0, 1)
+    book.holder_joined(taker)
+    book.receive((tags.COPIES, b"cep", 7, [], taker))
+    assert book.has_work
+    book.step()
+    assert [effect.to for effect in book.take_effects() if isinstance(effect, Send)] == [taker]
+    book.holder_left(taker)
+    assert not book.has_work

@@ -1,21 +1,22 @@
-"""Who gets the messages of a key: the answers and changes of group membership, for an outbox."""
+"""Who gets the messages of a key, and who sends results: the answers and changes of group membership."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from erlmesh.core.sharding.names import TAG
 from erlmesh.services.group_names import normalize_group_name
-from erlmesh.services.pg.protocol import Left
-from erlmesh.terms import Pid, Term, exact_key
+from erlmesh.services.pg.protocol import Joined, Left
+from erlmesh.terms import Atom, Pid, Term, exact_key
 
 if TYPE_CHECKING:
     from erlmesh.services.pg.protocol import GroupEvent
     from erlmesh.services.pg.server import Pg
     from erlmesh.services.sharding.shards import Shards
 
-__all__ = ["GroupHolders", "Holders", "ShardHolders", "find_holders"]
+__all__ = ["GroupHolders", "HolderNodes", "Holders", "ShardHolders", "find_holders"]
 
 
 class Holders(Protocol):
@@ -95,6 +96,35 @@ class ShardHolders:
                     changed(group[2])
 
         return self._pg.subscribe(on_event)
+
+
+class HolderNodes:
+    """The nodes that hold shards of one name, for an inbox: results come from them.
+
+    ``pg`` reports what a node holds before its first result arrives, on the same connection.
+    """
+
+    def __init__(self, pg: Pg, name: bytes) -> None:
+        self._prefix = (TAG, name)
+        self._shards: Counter[Atom] = Counter()
+        for group in pg.which_groups():
+            if self._is_holders_group(group):
+                self._shards.update(pid.node for pid in pg.get_members(group))
+
+    def __contains__(self, node: Atom) -> bool:
+        return node in self._shards
+
+    def apply(self, event: GroupEvent) -> None:
+        """A group has changed."""
+        if not self._is_holders_group(event.group):
+            return
+        for pid in event.pids:
+            self._shards[pid.node] += 1 if isinstance(event, Joined) else -1
+            if not self._shards[pid.node]:
+                del self._shards[pid.node]
+
+    def _is_holders_group(self, group: Term) -> bool:
+        return type(group) is tuple and len(group) == 3 and group[:2] == self._prefix and type(group[2]) is int
 
 
 def find_holders(pg: Pg, group: Term, shards: Shards | None) -> tuple[Holders, bytes | None]:

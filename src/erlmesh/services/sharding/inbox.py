@@ -22,6 +22,7 @@ from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.runtime.spawner import wait_without_task
 from erlmesh.runtime.wait_queue import WaitQueue
 from erlmesh.services.group_names import normalize_group_name
+from erlmesh.services.sharding.holders import HolderNodes
 from erlmesh.services.sharding.outbox import AtEnd
 from erlmesh.terms import Atom, Pid, SendableTerm, Term, exact_key
 from erlmesh.terms.foreign_text import ForeignText
@@ -168,6 +169,7 @@ class Inbox:
         self._runtime.monitor_nodes(self._process.pid, hidden=True)
         self._stay = self._pg.leave_later(self._process.pid, None, self._leave_in_order)
         self._pg.join(self._group, self._process.pid)
+        self._holder_nodes = HolderNodes(self._pg, self._name)
         self._unsubscribe = self._pg.subscribe(self._on_change)
 
     async def stop(self) -> None:
@@ -267,7 +269,11 @@ class Inbox:
     def _take_result(self, peer: Atom, put: Put) -> None:
         _, _, key, source, number, _, sender = put
         at = (source, key, number)
-        if at in self._open_results:
+        if peer not in self._holder_nodes:  # A number that is counted for it would be missing in those of a holder.
+            peer_log.write(
+                logging.WARNING, "message_ignored", peer.name, "an inbox ignored a result: its node holds no shard"
+            )
+        elif at in self._open_results:
             self._receipts.duplicates += 1
             self._open_results[at] = sender  # It has taken over from the one that has sent it before.
         elif self._is_leaving:
@@ -292,6 +298,7 @@ class Inbox:
         self._waiting.wake()
 
     def _on_change(self, event: GroupEvent) -> None:
+        self._holder_nodes.apply(event)
         if exact_key(event.group) == self._exact:
             self._book.group_changed()
             if not self._answers_due and self._book.has_answers():
