@@ -224,6 +224,22 @@ def test_a_hidden_observer_finds_all_nodes_and_is_on_no_report():
     run(main)
 
 
+def test_a_node_with_a_shorter_net_tick_time_is_not_lost():
+    async def main():
+        async with Cluster(1) as cluster:
+            await cluster.start("a", net_ticktime=12)
+            (hidden,) = await cluster.start("h", hidden=True, net_ticktime=60)
+            collector = observe(hidden)
+            await hidden.ping(A)
+            await cluster.wait_until(lambda: known(collector) == {A})
+            await cluster.sleep(60)
+
+            assert told(collector, "node_down") == []
+            collector.close()
+
+    run(main)
+
+
 # What a node tells, and to whom
 
 

@@ -207,6 +207,10 @@ class Collector:
             if report is not None and report["busy"] is None and seconds > LINE_WITHIN:
                 # A thread has told this, and no other thread could tell the line: a C function holds the GIL there.
                 self.cluster.put_busy(node_text(name), seconds, "", gil=True, now=now)
+        for name, follower in self._followers.items():
+            report = self.cluster.report(node_text(name))
+            if report is not None and report["tick_time"] is not None:
+                follower.keep_alive(report["tick_time"], now)
         if self._subscribe_view is None:
             self._dial(now)
         if self._process is not None and self._process.alive:

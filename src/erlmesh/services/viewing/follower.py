@@ -29,6 +29,9 @@ AGAIN: Final = 0.5
 """Seconds after the end of a process that told views. Somebody may end it again and again."""
 RETRY: Final = 5.0
 """Seconds after a look that has failed."""
+TICKS: Final = 4
+"""How often a node must hear something in its net tick time, as in OTP."""
+KEEP_ALIVE: Final = Atom("keep_alive")
 
 
 class Follower:
@@ -55,6 +58,7 @@ class Follower:
         self._wake = asyncio.Event()
         self._with_groups = True
         self._is_beam: bool | None = None
+        self._kept_alive_at = 0.0
         self.is_subscribed = False
         """The node was asked to tell its views."""
         self._pid = runtime.spawn_service(self._follow)
@@ -69,6 +73,17 @@ class Follower:
         """Something has changed: if this is a BEAM, ask it now."""
         self._with_groups |= with_groups
         self._wake.set()
+
+    def keep_alive(self, tick_time: float, now: float) -> None:
+        """Send something now and then to a node whose net tick time is shorter than that of this node.
+
+        This node ticks too seldom for it, and only receives its views. So the node would end the connection. ``now``
+        is in seconds, on any clock. A BEAM hears the questions.
+        """
+        is_due = not 0 <= now - self._kept_alive_at < tick_time / TICKS
+        if self._server is not None and is_due and tick_time < self._runtime.net_ticktime:
+            self._kept_alive_at = now
+            self._process.send(self._server, KEEP_ALIVE, connect=False)
 
     def server_ended(self, pid: Pid) -> None:
         """The process that tells the views has ended, or the connection has."""
