@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -129,6 +130,59 @@ def test_a_saved_history_is_a_recording_with_the_same_states(modules):
     assert read == {"states": [[True, True], [True, False], [True]], "events": ["b@h is down"]}
 
 
+HEAD = '{"schema": 1, "now": 1, "reports": {}, "events": []}\n'
+HOSTILE_PARTS = [
+    {"links": 5}, {"links": {"a@h": None}}, {"links": {"a@h": {"state": {}}}}, {"links": {B: link(reason={})}},
+    {"groups": {}}, {"groups": [None]}, {"groups": [group("g", (1, A))]}, {"groups": [{"group": []}]},
+    {"names": [1]}, {"names": {"n": {"pid": 1}}}, {"shards": {"s": None}},
+    {"shards": {"s": {"holders": {"a@h": "0"}}}}, {"busy": 7}, {"busy": {"line": {}}}, {"node": {}}, {"time": "1"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("part", HOSTILE_PARTS)
+def test_a_hostile_report_in_a_recording_is_refused(modules, part):
+    line = json.dumps({"at": 2, "type": "report", "report": {**report(A), **part}})
+
+    assert problem_of(modules, HEAD + line) == "Line 2 has no report."
+
+
+@pytest.mark.parametrize("part", [{"text": {}}, {"kind": 3}, {"observer": None}, {"time": "x"}])
+def test_a_hostile_event_in_a_recording_is_refused(modules, part):
+    line = json.dumps({"at": 2, "type": "event", "event": {**event("node_up", "a"), **part}})
+
+    assert problem_of(modules, HEAD + line) == "Line 2 has no event."
+
+
+def test_the_lines_of_a_long_recording_are_not_copied_for_each_line(modules):
+    copied = modules.evaluate(
+        """async (text) => {
+            const { readRecording } = await import("/static/recording.js");
+            const { slice } = Array.prototype;
+            let copied = 0;
+            Array.prototype.slice = function (...range) {
+                const part = slice.apply(this, range);
+                copied += part.length;
+                return part;
+            };
+            try { readRecording(text); } finally { Array.prototype.slice = slice; }
+            return copied;
+        }""",
+        HEAD + '{"at": 2, "type": "later version"}\n' * 1000,
+    )
+
+    assert copied < 1000
+
+
+def problem_of(modules, text):
+    return modules.evaluate(
+        """async (text) => {
+            const { readRecording } = await import("/static/recording.js");
+            try { readRecording(text); return ""; } catch (error) { return error.message; }
+        }""",
+        text,
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -143,15 +197,7 @@ def test_a_saved_history_is_a_recording_with_the_same_states(modules):
     ],
 )
 def test_a_file_that_is_no_recording_is_refused_with_the_line(modules, text, problem):
-    said = modules.evaluate(
-        """async (text) => {
-            const { readRecording } = await import("/static/recording.js");
-            try { readRecording(text); return ""; } catch (error) { return error.message; }
-        }""",
-        text,
-    )
-
-    assert said.startswith(problem)
+    assert problem_of(modules, text).startswith(problem)
 
 
 def test_a_recording_that_was_cut_off_in_its_last_line_is_read(modules):

@@ -16,11 +16,11 @@ export class BadRecording extends Error {}
 export function readRecording(text) {
   const history = new History({ span: Infinity, budget: Infinity });
   const lines = text.split("\n");
+  const last = lines.findLastIndex((line) => line.trim());
   let snapshot = null;
   lines.forEach((line, index) => {
     if (!line.trim()) return;
-    const isLast = lines.slice(index + 1).every((rest) => !rest.trim());
-    const entry = parsed(line, index + 1, isLast && snapshot !== null);
+    const entry = parsed(line, index + 1, index === last && snapshot !== null);
     if (entry === null) return;
     const type = entry.type ?? (entry.schema ? "snapshot" : undefined);
     if (snapshot === null && type !== "snapshot") throw new BadRecording("Line 1 is not a snapshot. Choose a file that `erlmesh map --record` or this page has written.");
@@ -51,12 +51,12 @@ function checked(type, entry, number) {
     const snapshot = entry.snapshot ?? entry;
     if (snapshot.schema !== 1) throw new BadRecording(`Line ${number} has schema ${snapshot.schema}. This page reads schema 1.`);
     if (!isObject(snapshot.reports) || !Object.values(snapshot.reports).every(isReport)) throw wrong("reports");
-    if (!Array.isArray(snapshot.events)) throw wrong("events");
+    if (!isListOf(snapshot.events, isEvent)) throw wrong("events");
     return snapshot;
   }
   if (type === "report" && !isReport(entry.report)) throw wrong("report");
   if (type === "gone" && typeof entry.node !== "string") throw wrong("node");
-  if (type === "event" && !(isObject(entry.event) && Number.isFinite(entry.event.time))) throw wrong("event");
+  if (type === "event" && !isEvent(entry.event)) throw wrong("event");
   return entry;
 }
 
@@ -64,6 +64,39 @@ function isObject(value) {
   return value !== null && typeof value === "object" && !Array.isArray(value);
 }
 
+function isListOf(value, isItem) {
+  return Array.isArray(value) && value.every(isItem);
+}
+
+function isTableOf(value, isItem) {
+  return isObject(value) && Object.values(value).every(isItem);
+}
+
+function hasTexts(value, ...names) {
+  return isObject(value) && names.every((name) => typeof value[name] === "string");
+}
+
+/** Parts that a report leaves out, or that are not known, are checked no further. */
+function isAbsent(value) {
+  return value === undefined || value === null;
+}
+
+function isEvent(value) {
+  return hasTexts(value, "kind", "text", "observer") && Number.isFinite(value.time);
+}
+
 function isReport(value) {
-  return isObject(value) && typeof value.node === "string" && Number.isFinite(value.time);
+  if (!hasTexts(value, "node") || !Number.isFinite(value.time)) return false;
+  const { busy, links, groups, names, shards } = value;
+  return (
+    (isAbsent(busy) || (isObject(busy) && (isAbsent(busy.line) || typeof busy.line === "string"))) &&
+    (isAbsent(links) || isTableOf(links, (link) => hasTexts(link, "state") && (isAbsent(link.reason) || typeof link.reason === "string"))) &&
+    (isAbsent(groups) || isListOf(groups, (group) => hasTexts(group, "scope", "group") && isListOf(group.members, isPlace))) &&
+    (isAbsent(names) || isTableOf(names, isPlace)) &&
+    (isAbsent(shards) || isTableOf(shards, (set) => isObject(set) && isTableOf(set.holders, (held) => isListOf(held, Number.isInteger))))
+  );
+}
+
+function isPlace(value) {
+  return hasTexts(value, "pid", "node");
 }
