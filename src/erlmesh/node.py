@@ -352,9 +352,9 @@ class Node:
             async with node.map(4380) as page:
                 print(page.url)
 
-        ``port`` 0 is a free one. On another ``host`` than loopback, viewers need a token: ``token``, or one that is
-        made and is part of ``page.url``. With ``control`` the page has buttons that act on the cluster. ``record`` is
-        a file that gets all changes; ``erlmesh map FILE`` opens it.
+        ``port`` 0 is a free one. With ``control`` the page has buttons that act on the cluster. With these, and on
+        another ``host`` than loopback, viewers need a token: ``token``, or one that is made and is part of
+        ``page.url``. ``record`` is a file that gets all changes; ``erlmesh map FILE`` opens it.
 
         Raises NodeStartError on start if it cannot listen.
         """

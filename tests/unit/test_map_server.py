@@ -13,7 +13,8 @@ import pytest
 from erlmesh.core.cluster_view.cluster import Updates
 from erlmesh.web import server as server_module
 from erlmesh.web.addresses import host_of_header, is_loopback_name
-from erlmesh.web.guard import Guard
+from erlmesh.web.cluster_map import MapSettings, map_token
+from erlmesh.web.guard import MIN_TOKEN, Guard
 from erlmesh.web.http_request import MAX_FIELDS, MAX_HEAD, Request, parse_head
 from erlmesh.web.server import MAX_CONNECTIONS, MAX_VIEWERS, MapServer
 from erlmesh.web.viewers import MAX_WAITING_EVENTS, Viewer
@@ -197,6 +198,13 @@ async def test_a_button_needs_the_csrf_token_and_json(server, source, ask):
     status, text, _ = await ask("/control/ping", "POST", body, X_CSRF_Token=CSRF, **json_type)
     assert (status, json.loads(text)) == (200, {"ok": True, "text": "done."})
     assert source.control.used == [("ping", {"node": "plato@h"})]
+
+
+def test_buttons_need_a_token_also_on_loopback():
+    assert map_token(MapSettings()) is None
+    assert len(map_token(MapSettings(control=True))) >= MIN_TOKEN
+    assert len(map_token(MapSettings(host="0.0.0.0"))) >= MIN_TOKEN
+    assert map_token(MapSettings(control=True, token=TOKEN)) == TOKEN
 
 
 @served()

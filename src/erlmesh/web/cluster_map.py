@@ -37,7 +37,7 @@ class MapSettings:
     port: int = 0
     """0 is a free one."""
     token: str | None = None
-    """What a viewer must know. On another address than loopback, None makes one."""
+    """What a viewer must know. None makes one on another address than loopback, and with buttons."""
     control: bool = False
     """Whether the page has buttons that act on the cluster."""
     record: Path | None = None
@@ -49,7 +49,9 @@ def map_token(settings: MapSettings) -> str | None:
     token = settings.token
     if token is not None and len(token) < MIN_TOKEN:
         raise NodeStartError(f"the token of the map has {len(token)} characters: it needs at least {MIN_TOKEN}")
-    return secrets.token_urlsafe(24) if token is None and not is_loopback_name(settings.host) else token
+    # Each user of this machine reaches loopback, but may not know the cookie of the cluster that the buttons act on.
+    is_needed = settings.control or not is_loopback_name(settings.host)
+    return secrets.token_urlsafe(24) if token is None and is_needed else token
 
 
 class Page:
