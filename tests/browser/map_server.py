@@ -24,6 +24,8 @@ class MapServer:
         self.recording = ""
         self.controls: list[tuple[str, Any, str]] = []
         self.control_answer = (200, "pong")
+        self.refusal: tuple[int, str] | None = None
+        """What viewers get in place of events."""
         self._viewers: list[queue.Queue[bytes | None]] = []
         self._lock = threading.Lock()
         self._http = _Http(("127.0.0.1", port), _Handler)
@@ -46,11 +48,15 @@ class MapServer:
             self._viewers.append(viewer)
         return viewer
 
+    def end_streams(self) -> None:
+        """End the connections of all viewers."""
+        with self._lock:
+            while self._viewers:
+                self._viewers.pop().put(None)
+
     def close(self) -> None:
         """End all connections and the threads."""
-        with self._lock:
-            for viewer in self._viewers:
-                viewer.put(None)
+        self.end_streams()
         self._http.shutdown()
         self._http.server_close()  # joins the threads of the requests
         self._thread.join()
@@ -67,7 +73,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
-        if path == "/events":
+        refusal = self.server.map_server.refusal
+        if path == "/events" and refusal is not None:
+            self._answer(refusal[0], refusal[1].encode(), "text/plain")
+        elif path == "/events":
             self._stream()
         elif path == "/recording":
             self._answer(200, self.server.map_server.recording.encode(), "application/x-ndjson")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from map_server import SERVER_STOPPED, MapServer
 from scenes import beam, event, group, link, mesh, report, snapshot
 from selectors_of_page import connection, count, node
@@ -240,6 +241,21 @@ def test_a_file_that_is_no_recording_is_refused_in_words(show, tmp_path):
 
 
 # The server
+
+
+@pytest.mark.parametrize("status", [401, 503])
+def test_a_page_that_is_refused_says_why_until_it_is_not(show, server, page, status):
+    page.allowed.extend([*SERVER_STOPPED, str(status)])
+    show(mesh([S, P]))
+
+    server.refusal = status, "64 viewers look at this map already.\n"
+    server.end_streams()
+
+    page.wait_for_selector("#notice:has-text('64 viewers look at this map already.')")
+    page.wait_for_selector('[data-connection="reconnecting"]')
+    server.refusal = None
+    page.wait_for_selector('[data-connection="live"]')
+    page.wait_for_selector("#notice", state="hidden")
 
 
 def test_the_page_reconnects_when_the_server_is_back(show, server, page):

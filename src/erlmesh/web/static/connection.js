@@ -1,6 +1,7 @@
 // The connection of the page to the server: events that the server sends, recordings, and control requests.
 
 const SERVER_EVENTS = ["snapshot", "report", "gone", "event", "clock"];
+const REFUSED_AGAIN = 2000; // milliseconds until the next attempt after an answer that is an error
 const SILENT_AFTER = 15; // seconds; the server sends the time each second when it has nothing else to send
 
 /** The token in the page's address goes with each request. */
@@ -10,14 +11,15 @@ function withToken(path) {
 }
 
 /**
- * Calls `onMessage(type, data)` for all that the server sends, and `onState("live" or "reconnecting")`.
+ * Calls `onMessage(type, data)` for all that the server sends, and `onState("live" or "reconnecting")`. If the server refuses,
+ * `onRefused(text)` gets its reason.
  *
  * The browser connects again by itself, except after an answer that is an error, or if a proxy keeps a dead connection open.
  * Then this class does it.
  */
 export class ServerEvents {
-  constructor(onMessage, onState) {
-    Object.assign(this, { onMessage, onState, source: null, timer: null });
+  constructor(onMessage, onState, onRefused) {
+    Object.assign(this, { onMessage, onState, onRefused, source: null, timer: null });
     this.lastHeard = 0;
     setInterval(() => {
       if (this.source && performance.now() - this.lastHeard > SILENT_AFTER * 1000) this.#again(0);
@@ -40,8 +42,24 @@ export class ServerEvents {
       if (source !== this.source) return;
       this.lastHeard = performance.now();
       this.onState("reconnecting");
-      if (source.readyState === EventSource.CLOSED) this.#again(1000);
+      if (source.readyState === EventSource.CLOSED) {
+        this.#again(REFUSED_AGAIN);
+        this.#tellReason();
+      }
     });
+  }
+
+  /** An EventSource does not tell why it was refused, so ask once more. */
+  async #tellReason() {
+    const stop = new AbortController();
+    try {
+      const answer = await fetch(withToken("/events"), { signal: stop.signal });
+      if (!answer.ok) this.onRefused((await answer.text()).trim().slice(0, 500));
+    } catch {
+      // The server does not answer at all. The page says that it reconnects.
+    } finally {
+      stop.abort();
+    }
   }
 
   #again(delay) {

@@ -27,6 +27,7 @@ const page = {
   csrf: null,
   recorded: false,
   selected: null,
+  isRefused: false, // the notice says why the server sends nothing
   unheard: [], // events that the screen reader has not been told
 };
 let drawnAt = -Infinity;
@@ -100,8 +101,18 @@ function receive(type, data) {
 }
 
 function connectionChanged(state) {
+  if (state === "live" && page.isRefused) {
+    page.isRefused = false;
+    showNotice("");
+  }
   document.body.dataset.connection = state;
   setText(byId("connection-text"), state === "live" ? `live from ${page.observer || "the server"}` : state);
+}
+
+/** The server does not send events, and says why. */
+function refused(text) {
+  page.isRefused = true;
+  showProblem(text);
 }
 
 function announce() {
@@ -218,4 +229,4 @@ document.addEventListener("keydown", (event) => {
 setInterval(announce, ANNOUNCE);
 setInterval(schedule, 1000); // ages and countdowns
 setInterval(() => timeBar.advance(0.1), 100);
-new ServerEvents(receive, connectionChanged);
+new ServerEvents(receive, connectionChanged, refused);
