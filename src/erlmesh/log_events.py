@@ -126,6 +126,7 @@ EVENTS: Final[dict[str, str]] = {
     "shard_message_ignored": "A holder has no process for messages.",
     "shard_state_failed": "The state of a shard could not be used or moved.",
     "keeper_refused": "A keeper refuses a message, because its function raised an exception.",
+    "keeper_results_lost": "A keeper has returned something else than terms. The message is applied, without results.",
     "shard_merge_lost": "A merge of two states has lost messages.",
     "inbox_name_unknown": "A message is for an inbox with another name.",
     "inbox_results_dropped": "An inbox has too many results that are not done.",

@@ -159,6 +159,66 @@ async def test_malformed_messages_do_not_harm_a_holder(cluster):
     assert world.holder(KEYS[0]) is holder
 
 
+class Odd(Numbers):
+    """A keeper whose results are not always terms."""
+
+    def apply(self, state, message, at):
+        results = super().apply(state, b"" if isinstance(message, bytes) else message, at)
+        match message:
+            case b"object":
+                return [object()]
+            case b"text":
+                return "text"
+            case b"number":
+                return 5
+            case b"dict":
+                return {"a": 1}
+            case b"generator":
+                return (each for each in results)
+        return tuple(results)
+
+
+class OddOnACopy(Odd):
+    all_or_nothing = False
+
+
+ODD = [b"object", b"text", b"number", b"dict"]
+
+
+async def test_results_that_are_not_terms_refuse_the_message(cluster):
+    world = await make_world(cluster, 0, "ab", make_keeper=OddOnACopy)
+    source = world.sources[0]
+    before = source.sent[KEYS[0]]
+    for message in (*ODD, b"generator"):
+        source.put(KEYS[0], message)
+
+    await world.mesh.wait_until(lambda: source.is_flushed)
+
+    assert [reason[0] for _, reason in source.refused] == [Atom("EncodeError"), *[Atom("TypeError")] * 3]
+    assert numbers_of(world.members, source)[KEYS[0]] == [*range(1, before + 1), before + 5]
+
+
+async def test_a_keeper_that_changes_the_state_in_place_has_no_results_that_are_not_terms(cluster, caplog):
+    world = await make_world(cluster, 0, "ab", make_keeper=Odd)
+    source = world.sources[0]
+    await world.rest()
+    results = len(world.sink.results)
+    for message in (*ODD, b"generator"):
+        source.put(KEYS[0], message)
+
+    await world.rest()
+
+    assert source.refused == []
+    assert len(world.sink.results) == results + 1
+    assert caplog.text.count("has returned something else than terms") == len(ODD)
+    assert "refuses here" not in caplog.text  # The backup has applied them, too.
+    acting = world.holder(KEYS[0])
+    assert numbers_of(world.members, source)[KEYS[0]] == [*range(1, source.sent[KEYS[0]] + 1)]
+    world.mesh.kill(acting.node)  # The backup has the same state.
+    await world.rest()
+    assert numbers_of(world.members, source)[KEYS[0]] == [*range(1, source.sent[KEYS[0]] + 1)]
+
+
 class Asynchronous(Numbers):
     async def apply(self, state, message, at):
         return super().apply(state, message, at)

@@ -16,7 +16,7 @@ from typing import Final, Generic, TypeVar
 
 from erlmesh.core.sharding.keeper import Keeper, Merge, Origin
 from erlmesh.core.sharding.snapshot import MalformedSnapshot, SnapshotReader
-from erlmesh.core.sharding.store import Lineage, Store, Versions, includes
+from erlmesh.core.sharding.store import Lineage, Store, UnsendableResults, Versions, includes
 from erlmesh.terms import Pid, Term
 
 __all__ = ["CopyShelf"]
@@ -123,6 +123,8 @@ class CopyShelf(Generic[S]):
             return False
         try:
             store.apply(message, at)
+        except UnsendableResults:
+            pass  # As at the holder, which logs it.
         except Exception:
             # A complete copy stays while a new one is on its way: it has all that was acknowledged before.
             (self._following if reader is None else self._readers).pop(holder)

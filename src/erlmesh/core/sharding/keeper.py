@@ -45,6 +45,10 @@ class Keeper(Protocol[S]):
         An exception refuses the message: its source is told the reason, and the state stays as it was. For this,
         ``apply`` gets ``load(dump(state))``. A keeper that raises only before its first change sets the attribute
         ``all_or_nothing`` to True. Then ``apply`` gets the state itself, which costs less.
+
+        Results are terms, in a list, a tuple or another iterable that is no text. Something else refuses the message,
+        too. With ``all_or_nothing`` it is too late for that: the message is applied, its results are lost, and the log
+        says so.
         """
 
     def merge(self, ours: S, theirs: S) -> S:

@@ -20,6 +20,7 @@ __all__ = [
     "ReplicaEffect",
     "Send",
     "Settled",
+    "Unsendable",
 ]
 
 
@@ -100,6 +101,26 @@ class Ignored:
     error: Exception | None = None
 
 
+@record(frozen=True)
+class Unsendable:
+    """A message is applied, and what the keeper has returned are not terms: it has no results."""
+
+    key: bytes
+    source: Term
+    error: Exception
+
+
 ReplicaEffect: TypeAlias = (
-    Send | JoinCopies | LeaveCopies | LeaveHolders | Act | Pause | Settled | Confirmed | Out | Lost | Ignored
+    Send
+    | JoinCopies
+    | LeaveCopies
+    | LeaveHolders
+    | Act
+    | Pause
+    | Settled
+    | Confirmed
+    | Out
+    | Lost
+    | Ignored
+    | Unsendable
 )

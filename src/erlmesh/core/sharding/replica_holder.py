@@ -8,8 +8,18 @@ from erlmesh.core.sharding import replica_messages as tags
 from erlmesh.core.sharding.followers import Follower, Stream
 from erlmesh.core.sharding.keeper import Origin
 from erlmesh.core.sharding.replica_base import Phase, ReplicaBase
-from erlmesh.core.sharding.replica_effects import Act, Confirmed, LeaveHolders, Out, Pause, ReplicaEffect, Send
+from erlmesh.core.sharding.replica_effects import (
+    Act,
+    Confirmed,
+    LeaveHolders,
+    Out,
+    Pause,
+    ReplicaEffect,
+    Send,
+    Unsendable,
+)
 from erlmesh.core.sharding.snapshot import versions_term
+from erlmesh.core.sharding.store import UnsendableResults
 from erlmesh.terms import Pid, Term
 
 __all__ = ["HolderSide"]
@@ -27,7 +37,11 @@ class HolderSide(ReplicaBase[S]):
         is refused.
         Call this only while :attr:`is_acting`.
         """
-        results = self.store.apply(message, Origin(key, source, number, time / 1000))
+        try:
+            results = self.store.apply(message, Origin(key, source, number, time / 1000))
+        except UnsendableResults as error:
+            results = []
+            self._out.append(Unsendable(key, source, error))
         self._count += 1
         self.store.versions[self._me, self._lineages] = self._count
         if self._followers.table:

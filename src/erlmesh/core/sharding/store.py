@@ -7,14 +7,14 @@ count of the other is greater, and two stores with equal versions contain the sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from erlmesh.core.sharding.keeper import Keeper, Merge, Origin, newest
 from erlmesh.etf import as_received, decode, encode
 from erlmesh.terms import Pid, Term, exact_key
 
-__all__ = ["KeyState", "Lineage", "Store", "Versions", "includes"]
+__all__ = ["KeyState", "Lineage", "Store", "UnsendableResults", "Versions", "includes"]
 
 S = TypeVar("S")
 
@@ -30,6 +30,13 @@ MAX_SOURCES: Final = 1024
 def includes(versions: Mapping[Lineage, int], other: Mapping[Lineage, int]) -> bool:
     """True if a store with ``versions`` has all messages of a store with the versions ``other``."""
     return all(versions.get(lineage, -1) >= count for lineage, count in other.items())
+
+
+class UnsendableResults(Exception):
+    """``apply`` of a keeper that changes the state in place has returned something else than terms.
+
+    The message is applied, and its results are lost.
+    """
 
 
 class KeyState(Generic[S]):
@@ -62,12 +69,25 @@ class Store(Generic[S]):
         return 0 if found is None else found.lasts.get(source, 0)
 
     def apply(self, message: Term, at: Origin) -> list[Term]:
-        """Apply a message and keep its results. Raises what the keeper raises; then nothing has changed."""
+        """Apply a message and keep its results. Raises what the keeper raises; then nothing has changed.
+
+        After :class:`UnsendableResults` the message is applied, and has no results.
+        """
         entry = self.keys.get(at.key)
         if entry is None:
             entry = KeyState(self._keeper.new(at.key))
         state = entry.state if self._in_place else self._copy(entry.state)
-        results = [as_received(each) for each in self._keeper.apply(state, message, at) or ()]
+        given = self._keeper.apply(state, message, at)
+        if isinstance(given, Iterator):  # The body of a generator runs here, so what it raises refuses the message.
+            given = list(given)
+        results: list[Term] = []
+        unsendable: Exception | None = None
+        try:
+            results = _as_results(given)
+        except Exception as error:
+            if not self._in_place:
+                raise
+            unsendable = error  # The state is changed already. It must be the same here and on each backup.
         entry.state = state
         entry.applied += 1
         entry.lasts.pop(at.source, None)  # Those that were used last are at the end.
@@ -77,6 +97,8 @@ class Store(Generic[S]):
         if results:
             entry.results[at.source, at.number] = results
         self.keys[at.key] = entry
+        if unsendable is not None:
+            raise UnsendableResults(str(unsendable)) from unsendable
         return results
 
     def _copy(self, state: S) -> S:
@@ -132,6 +154,15 @@ class Store(Generic[S]):
     def _forget_old_versions(self) -> None:
         while len(self.versions) > MAX_VERSIONS:
             del self.versions[next(iter(self.versions))]
+
+
+def _as_results(given: object) -> list[Term]:
+    """What ``apply`` has returned, as receivers get it. Raises TypeError, and EncodeError for something else."""
+    if given is None:
+        return []
+    if isinstance(given, str | bytes | bytearray | Mapping) or not isinstance(given, Iterable):
+        raise TypeError(f"apply() returns results in a list, or None, and not {type(given).__name__}")
+    return [as_received(each) for each in given]
 
 
 def _both(ours: list[Term], theirs: list[Term]) -> list[Term]:

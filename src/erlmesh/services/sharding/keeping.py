@@ -36,6 +36,7 @@ from erlmesh.core.sharding.replica_effects import (
     ReplicaEffect,
     Send,
     Settled,
+    Unsendable,
 )
 from erlmesh.etf import as_received
 from erlmesh.net.event_log import event_log
@@ -49,6 +50,7 @@ from erlmesh.terms import Atom, Pid, Term, exact_key
 from erlmesh.terms.foreign_text import ForeignText
 
 if TYPE_CHECKING:
+    from erlmesh.core.sharding.messages import Source
     from erlmesh.runtime.process import LocalProcess
     from erlmesh.runtime.runtime import Runtime
     from erlmesh.services.pg.protocol import GroupEvent
@@ -311,6 +313,14 @@ class Keeping:
                 self._inboxes.settle_begin(shard)
             case Lost(key, count, error):
                 self._lost(key, count, error)
+            case Unsendable(key, source, unsendable):
+                text = (
+                    "the keeper of the shards %s has returned something else than terms for a message with the key %s"
+                )
+                peer, name = cast("Source", source)[0].name, ForeignText(self._name)
+                peer_log.write(
+                    logging.ERROR, "keeper_results_lost", peer, text, name, ForeignText(key), error=unsendable
+                )
             case Ignored(peer, reason, error):
                 text = "shards: a holder or a backup has sent %s"
                 peer_log.write(
