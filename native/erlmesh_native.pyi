@@ -1,6 +1,6 @@
 # The native part of erlmesh. Use it through erlmesh: erlmesh.terms and erlmesh.etf.
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Final, final
 
 __version__: Final[str]
@@ -106,6 +106,19 @@ class ReadTimer:  # on Linux
     def close(self) -> None: ...
     @staticmethod
     def set_low_water(socket: int, size: int) -> None: ...
+
+@final
+class ReadTurn:
+    def __new__(
+        cls,
+        objects: tuple[object, object, object, type],
+        parts: tuple[Wire, Link, Any],
+        fd: int,
+        limits: tuple[int, int, int],
+        clock: Callable[[], float] | None,
+    ) -> ReadTurn: ...
+    def __call__(self) -> None: ...
+    def take_counts(self) -> tuple[int, int, float, int, float]: ...
 
 # These behave like the Python classes of erlmesh.runtime.mailbox and erlmesh.runtime.wakeups, which type checkers see
 # instead.

@@ -34,6 +34,7 @@ mod pure_refs;
 mod read_ahead;
 #[cfg(target_os = "linux")]
 mod read_timer;
+mod read_turn;
 mod recv_buffer;
 mod reply_to;
 mod send_queue;
@@ -64,6 +65,7 @@ fn erlmesh_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<mailbox::Mailbox>()?;
     module.add_class::<direct_delivery::DirectDelivery>()?;
     reply_to::add_to(module)?;
+    module.add_class::<read_turn::ReadTurn>()?;
     module.add_class::<read_ahead::ReceiveBudget>()?;
     watchdog::add_to(module)?;
     #[cfg(target_os = "linux")]

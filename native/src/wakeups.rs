@@ -152,27 +152,12 @@ impl Wakeups {
 
     /// Call `apply(*arguments)`, and then run the steps that it has scheduled. Return its result.
     #[pyo3(signature = (apply, *arguments))]
-    fn run_round<'py>(&self, apply: &Bound<'py, PyAny>, arguments: Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
-        let py = apply.py();
-        let asyncio = Asyncio::get(py)?;
-        let event_loop = asyncio.get_running_loop.bind(py).call0()?;
-        // SAFETY: nothing here runs Python code or drops an object.
-        let in_round = unsafe { self.steps.with(py, |steps| steps.is_some()) };
-        if in_round || asyncio.is_in_task(&event_loop)? {
-            return apply.call1(arguments);
-        }
-        // SAFETY: as above.
-        unsafe { self.steps.with(py, |steps| *steps = Some(VecDeque::new())) };
-        let result = apply.call1(arguments).and_then(|result| {
-            self.run_steps(&event_loop)?;
-            Ok(result)
-        });
-        // SAFETY: as above: the steps are moved out.
-        let rest = unsafe { self.steps.with(py, Option::take) };
-        for step in rest.into_iter().flatten() {
-            step.call_soon(&event_loop)?;
-        }
-        result
+    fn run_round<'py>(
+        slf: &Bound<'py, Self>,
+        apply: &Bound<'py, PyAny>,
+        arguments: Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Wakeups::round(slf, || apply.call1(arguments))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -191,6 +176,30 @@ impl Wakeups {
 }
 
 impl Wakeups {
+    /// Call `apply`, and then run the steps that it has scheduled. Return its result.
+    pub fn round<R>(slf: &Bound<'_, Self>, apply: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
+        let (py, this) = (slf.py(), slf.get());
+        let asyncio = Asyncio::get(py)?;
+        let event_loop = asyncio.get_running_loop.bind(py).call0()?;
+        // SAFETY: nothing here runs Python code or drops an object.
+        let in_round = unsafe { this.steps.with(py, |steps| steps.is_some()) };
+        if in_round || asyncio.is_in_task(&event_loop)? {
+            return apply();
+        }
+        // SAFETY: as above.
+        unsafe { this.steps.with(py, |steps| *steps = Some(VecDeque::new())) };
+        let result = apply().and_then(|result| {
+            this.run_steps(&event_loop)?;
+            Ok(result)
+        });
+        // SAFETY: as above: the steps are moved out.
+        let rest = unsafe { this.steps.with(py, Option::take) };
+        for step in rest.into_iter().flatten() {
+            step.call_soon(&event_loop)?;
+        }
+        result
+    }
+
     /// Call `callback(argument)` later, as `schedule` does.
     #[inline]
     pub fn schedule_one(

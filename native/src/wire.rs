@@ -164,7 +164,7 @@ impl Wire {
     ///
     /// Return the number of bytes, 0 at the end of the stream. `BlockingIOError` is raised if there is no data, and
     /// while data waits that the watchdog thread has read. The descriptor -1 reads that data; 0 means that there is none.
-    fn read(&self, fd: RawFd, signals: &Bound<'_, PyList>) -> PyResult<usize> {
+    pub fn read(&self, fd: RawFd, signals: &Bound<'_, PyList>) -> PyResult<usize> {
         self.io.progress.fetch_add(1, Ordering::Relaxed);
         let mut reader = self.take_reader()?;
         let (read, is_worth_a_look) = {
@@ -236,7 +236,7 @@ impl Wire {
 
     /// Signals queued since the start.
     #[getter]
-    fn signals_out(&self) -> u64 {
+    pub fn signals_out(&self) -> u64 {
         self.signals_out.load(Ordering::Relaxed)
     }
 
@@ -248,13 +248,13 @@ impl Wire {
 
     /// Bytes of incomplete frames and unfinished fragment sequences.
     #[getter]
-    fn buffered(&self) -> usize {
+    pub fn buffered(&self) -> usize {
         lock(&self.io.received).buffer.len() + self.unfinished.load(Ordering::Relaxed)
     }
 
     /// Frames of length 0 received.
     #[getter]
-    fn ticks_in(&self) -> u64 {
+    pub fn ticks_in(&self) -> u64 {
         self.ticks_in.load(Ordering::Relaxed)
     }
 

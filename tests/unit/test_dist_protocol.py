@@ -21,6 +21,7 @@ from erlmesh.proto.control import SendName
 from erlmesh.proto.flags import OFFERED
 from erlmesh.proto.handshake import LocalNode, Status, accept, initiate
 from erlmesh.proto.handshake_driver import SETUP_TIMEOUT, HandshakeDriver
+from erlmesh.runtime.wakeups import Wakeups
 from erlmesh.terms import Atom, Pid
 
 LOCAL, REMOTE = "local@h", "remote@h"
@@ -63,6 +64,7 @@ class Delegate:
         return Channel(event.name, LOCAL, event.flags, now=now, net_ticktime=self.ticktime)
 
     def connection_ready(self, protocol):
+        protocol.run_round = Wakeups().run_round
         self.events.put_nowait("ready")
 
     def signals_received(self, protocol, signals):
@@ -115,7 +117,7 @@ class Peer:
         self.connection.sendall(data)
         self.connection.setblocking(False)
         arrival = select.poll()
-        arrival.register(self.protocol._socket._fd, select.POLLIN)
+        arrival.register(self.protocol._socket.fd, select.POLLIN)
         assert arrival.poll(10_000)
 
     def messages(self, count):

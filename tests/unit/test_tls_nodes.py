@@ -288,7 +288,7 @@ async def connected_pair(ports, authority, action):
 
 def test_a_stream_that_ends_without_close_notify_is_a_lost_connection(authority, log):
     async def shut_down(plato, socrates, connection):
-        with socket.socket(fileno=os.dup(connection._socket._fd)) as duplicate:
+        with socket.socket(fileno=os.dup(connection._socket.fd)) as duplicate:
             duplicate.shutdown(socket.SHUT_WR)
 
     run(lambda ports: connected_pair(ports, authority, shut_down))
@@ -298,7 +298,7 @@ def test_a_stream_that_ends_without_close_notify_is_a_lost_connection(authority,
 
 def test_an_invalid_record_ends_the_connection(authority, log):
     async def write_garbage(plato, socrates, connection):
-        os.write(connection._socket._fd, bytes.fromhex("1703030020") + bytes(32))
+        os.write(connection._socket.fd, bytes.fromhex("1703030020") + bytes(32))
 
     run(lambda ports: connected_pair(ports, authority, write_garbage))
 
@@ -307,7 +307,7 @@ def test_an_invalid_record_ends_the_connection(authority, log):
 
 def test_plain_text_inside_the_stream_ends_the_connection(authority, log):
     async def write_frame(plato, socrates, connection):
-        os.write(connection._socket._fd, b"\0\0\0\0" * 10)
+        os.write(connection._socket.fd, b"\0\0\0\0" * 10)
 
     run(lambda ports: connected_pair(ports, authority, write_frame))
 

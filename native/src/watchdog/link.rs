@@ -351,7 +351,7 @@ impl Link {
     }
 
     /// Write what waits, until the socket is full. Return the number of bytes written.
-    fn flush(&self) -> usize {
+    pub fn flush(&self) -> usize {
         let result = self.state.io.write(self.state.fd());
         self.state.io.drop_finished();
         result.unwrap_or_else(|error| {

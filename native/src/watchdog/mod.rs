@@ -16,6 +16,8 @@ mod thread;
 
 use pyo3::prelude::*;
 
+pub use link::Link;
+
 pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<decisions::LoopWatchdog>()?;
     module.add_class::<decisions::SocketLooks>()?;

@@ -18,6 +18,7 @@ from erlmesh.errors import ConnectError, ErlmeshError
 from erlmesh.net.addresses import address_group
 from erlmesh.net.dist_socket import DistSocket, SharedSocketFactory, socket_fd
 from erlmesh.net.native_socket import NativeSharedSocket
+from erlmesh.net.native_turn import NativeTurn, native_turn
 from erlmesh.net.read_suspender import ReadSuspender
 from erlmesh.net.shared_socket import PureSharedSocket
 from erlmesh.proto.channel import Channel, ConnectionLost, Event
@@ -83,6 +84,21 @@ class ConnectionDelegate(Protocol):
 
 class DistProtocol(asyncio.Protocol):
     """Runs ``handshake``, and then the channel that ``delegate`` returns, on one transport."""
+
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        # A native turn reads and sets these.
+        "_flush_scheduled",
+        "_in_read",
+        "_is_paused",
+        "_open_channel",
+        "_postponed",
+        "_turn_size",
+        "_unfinished",
+        "_write_at",
+        "busy",
+    )
 
     def __init__(
         self,
@@ -156,6 +172,8 @@ class DistProtocol(asyncio.Protocol):
         """What was received and waits until the peer has read more. Nothing is read meanwhile."""
         self._overfull_at = MARK
         """Bytes that wait for the peer above which it is ``overfull``."""
+        self._turn: NativeTurn | None = None
+        """Reads and writes in place of the methods here, as long as nothing unusual happens."""
         self._suspender: ReadSuspender | None = None
         """Made when a read finds the connection full for the first time."""
         self._closed = False
@@ -218,16 +236,35 @@ class DistProtocol(asyncio.Protocol):
             self.run_round(read, *arguments)
         finally:
             self._in_read = False
-            self._flush()
-            if self._is_paused:
-                self._after_read_while_full()
-            if self._postponed:
-                self._resume_soon()
-            # The other attribute: it is None if the connection has ended meanwhile.
-            if self._open_channel is not None:
-                unfinished = self._open_channel.wire.buffered
-                if unfinished > COUNTED_FROM or self._unfinished:
-                    self._count_unfinished(unfinished)
+            self._end_read()
+
+    def _end_read(self) -> None:
+        self._flush()
+        if self._is_paused:
+            self._after_read_while_full()
+        if self._postponed:
+            self._resume_soon()
+        # The other attribute: it is None if the connection has ended meanwhile.
+        if self._open_channel is not None:
+            unfinished = self._open_channel.wire.buffered
+            if unfinished > COUNTED_FROM or self._unfinished:
+                self._count_unfinished(unfinished)
+
+    def _unusual_read(self, result: int | BaseException, events: list[Event], ticks: int) -> None:
+        """Handle the result of a read of a native turn, or what it has raised, as after a read of the channel.
+
+        ``ticks`` is the number of ticks that had been received before.
+        """
+
+        def read(_fd: int) -> tuple[int, list[Event]]:
+            if self.channel is not None and isinstance(result, (int, ErlmeshError)):
+                return self.channel.after_read(result, events, ticks, self._loop.time())
+            if isinstance(result, BaseException):
+                raise result
+            return 0, []
+
+        if self._socket is not None:
+            self._socket.receive_with(read)
 
     def events_received(self, events: list[Event]) -> None:
         """Handle the events of received data."""
@@ -246,7 +283,7 @@ class DistProtocol(asyncio.Protocol):
         # may send data that the peer never acknowledges. After connection_lost the socket no longer knows anything.
         if self.channel is not None and self._socket is not None and not self._is_eof_seen:
             self._is_eof_seen = True
-            self._record_thread(self.channel, self._socket)
+            self._update_channel(self.channel)
             self.closed_after_ack = self.channel.sent_recently(self._loop.time()) and self._socket.all_acknowledged()
 
     def connection_lost(self, exception: Exception | None) -> None:
@@ -320,8 +357,7 @@ class DistProtocol(asyncio.Protocol):
         """Return the seconds since anything came from the peer, also to the watchdog thread. 0 before the handshake."""
         if self.channel is None:
             return 0.0
-        if self._socket is not None:
-            self._record_thread(self.channel, self._socket)
+        self._update_channel(self.channel)
         return self.channel.silence(self._loop.time())
 
     def undelivered(self) -> int:
@@ -396,7 +432,8 @@ class DistProtocol(asyncio.Protocol):
             if handshake.trailing_data and not self._closed:  # the peer sent frames right after its last packet
                 self.run_read(self._apply_data, handshake.trailing_data)
             if self._socket is not None and not self._closed:
-                self._socket.start_reading(self._read_socket if channel.can_read else None)
+                self._turn = native_turn(self, self._socket, channel, self.run_round, WRITE_THRESHOLD)
+                self._socket.start_reading(self._read_socket if channel.can_read else None, self._turn)
                 if self._postponed:
                     self.pause_reading()
         if not self._closed:
@@ -540,8 +577,7 @@ class DistProtocol(asyncio.Protocol):
         """Return bytes in and out, signals in and out, ticks in and out, since the connection was established."""
         if self.channel is None:
             return 0, 0, 0, 0, 0, 0
-        if self._socket is not None:
-            self._record_thread(self.channel, self._socket)
+        self._update_channel(self.channel)
         each = self.channel.statistics()
         return each.bytes_in, each.bytes_out, each.signals_in, each.signals_out, each.ticks_in, each.ticks_out
 
@@ -549,6 +585,7 @@ class DistProtocol(asyncio.Protocol):
         """Return the bytes that wait for the peer, that were read from it, and that its socket has taken."""
         if self.channel is None:
             return 0, 0, 0
+        self._update_channel(self.channel)
         statistics, waiting = self.channel.statistics(), self._queued(self.channel)
         return waiting, statistics.bytes_in, statistics.bytes_out + self.channel.wire.queued - waiting
 
@@ -568,6 +605,16 @@ class DistProtocol(asyncio.Protocol):
     def _end_now(self, reason: str, detail: str) -> None:
         if not self._closed:
             self._connection_ended(reason, detail)
+
+    def _update_channel(self, channel: Channel) -> None:
+        """Tell the channel what was read and written without it since the last call.
+
+        Call this before a decision that depends on its counters or on the times of the last read and write.
+        """
+        if self._turn is not None:
+            channel.note_turns(*self._turn.take_counts())
+        if self._socket is not None:
+            self._record_thread(channel, self._socket)
 
     def _record_thread(self, channel: Channel, connected_socket: DistSocket) -> None:
         """Tell the channel what the watchdog thread wrote since the last call, and when it read last."""
@@ -590,6 +637,8 @@ class DistProtocol(asyncio.Protocol):
         self._timer = None
         state_machine = self.channel or self.handshake
         now = self._loop.time()
+        if self.channel is not None:
+            self._update_channel(self.channel)
         if state_machine is not None and state_machine.is_timed_out(now):
             # The event loop may have been blocked for long, and data of the peer may wait in the socket. The loop polls
             # the socket once per iteration, and the timers may come first. So the check runs in the iteration after
@@ -603,8 +652,7 @@ class DistProtocol(asyncio.Protocol):
         if self._closed:
             return
         if self.channel is not None:
-            if self._socket is not None:
-                self._record_thread(self.channel, self._socket)
+            self._update_channel(self.channel)
             if self._postponed:  # What it has sent since then is not read yet.
                 self.channel.note_external_read(due)
             self._channel_events(self.channel.handle_timeout(due))

@@ -37,6 +37,10 @@ RETRY_WITHOUT_FD: Final = 0.05
 """Seconds between attempts to write if the process has no free file descriptor to wait with."""
 
 
+Read: TypeAlias = Callable[[int], tuple[int, list[Event]]]
+"""See :meth:`DistSocket.start_reading`."""
+
+
 class SocketOwner(Protocol):
     """The asyncio protocol of the connection. All calls come from the event loop."""
 
@@ -105,6 +109,8 @@ class DistSocket:
     ``receive_budget``.
     """
 
+    __slots__ = ("__dict__", "__weakref__", "_closing", "_detached", "_pauses")  # a native turn reads them
+
     def __init__(
         self,
         transport: asyncio.Transport,
@@ -116,15 +122,18 @@ class DistSocket:
         make_shared: SharedSocketFactory = PureSharedSocket,
     ) -> None:
         self._transport = transport
-        self._fd = fd
+        self.fd = fd
+        """The descriptor of the transport. It is closed after :meth:`detach`."""
         self._owner = owner
         self._high_water = high_water
         self._loop = asyncio.get_running_loop()
         self._pure = make_shared(fd, self._attend, receive_budget or make_receive_budget())
         self.shared: SharedSocket = self._pure
         """What the watchdog thread may use. It is another object after :meth:`use_queue` with a native queue."""
-        self._read: Callable[[int], tuple[int, list[Event]]] | None = None
+        self._read: Read | None = None
         """See ``start_reading``."""
+        self._on_ready: Callable[[], object] = partial(owner.run_read, self._on_readable)
+        """The event loop calls it when data has arrived."""
         self._queue: SocketQueue | None = None
         """What was passed to ``use_queue``."""
         self._pauses: ReadPauses | None = None
@@ -236,7 +245,7 @@ class DistSocket:
         self.shared.drop_waiting()
         self._stop_reading()
         if not self._detached and not self._transport.is_closing():
-            shut_down(self._fd, socket.SHUT_RDWR)  # a forked child may have the socket open
+            shut_down(self.fd, socket.SHUT_RDWR)  # a forked child may have the socket open
         self._transport.abort()
 
     def is_closing(self) -> bool:
@@ -266,17 +275,19 @@ class DistSocket:
 
     def unacknowledged(self) -> int | None:
         """Return how many written bytes the peer's machine has not acknowledged. None if that is unknown."""
-        return None if self._detached else unacknowledged_bytes(self._fd)
+        return None if self._detached else unacknowledged_bytes(self.fd)
 
     # Reading
 
-    def start_reading(self, read: Callable[[int], tuple[int, list[Event]]] | None = None) -> None:
+    def start_reading(self, read: Read | None = None, turn: Callable[[], object] | None = None) -> None:
         """Read the socket in place of the transport, and pass the data to ``owner.stream_received``.
 
         If ``read`` is given, it is called with the descriptor when data has arrived. It reads once, as ``os.read``
         does, and returns the number of bytes and the events for ``owner.events_received``. It is called with READ_AHEAD
         to take data that the watchdog thread has read. It must be given if the queue is a native wire. With TLS it is
         not used, because only this object can decrypt.
+
+        If ``turn`` is given, it is called when data has arrived. Otherwise ``owner.run_read`` is.
 
         Do not call this in ``connection_made``, because uvloop starts to read after it. Without a free descriptor the
         transport continues to read.
@@ -285,12 +296,13 @@ class DistSocket:
             return
         self._transport.pause_reading()
         self._read = read = read if self._pure.is_plain else None
+        self._on_ready = turn or self._on_ready
         assert self._duplicate is not None
         self._watch_reader(self._duplicate)
         if read is not None and ReadPauses.available:
             # The duplicate, because it is open until `detach` has ended the pauses. The transport may close its own
             # descriptor before.
-            self._pauses = ReadPauses(self._loop, self._duplicate, partial(self._owner.run_read, self._on_readable))
+            self._pauses = ReadPauses(self._loop, self._duplicate, self._on_ready)
         self._reading = True
         self.shared.start_reading()
 
@@ -313,14 +325,14 @@ class DistSocket:
             if self._is_failing:
                 self._loop.call_soon(self._read_to_error)
             else:
-                self._loop.add_reader(self._duplicate, self._owner.run_read, self._on_readable)
+                self._loop.add_reader(self._duplicate, self._on_ready)
             self._attend()
         elif not self.is_closing():
             self._transport.resume_reading()
 
     def _watch_reader(self, fd: int) -> None:
         """Call ``_on_readable`` when data has arrived, and ``_on_error`` when the socket has an error."""
-        self._loop.add_reader(fd, self._owner.run_read, self._on_readable)
+        self._loop.add_reader(fd, self._on_ready)
         if self._errors is not None:
             with contextlib.suppress(OSError):  # no free descriptor: then the net tick time ends the connection
                 self._errors.watch(fd, self._on_error)
@@ -344,14 +356,19 @@ class DistSocket:
             self._owner.run_read(self._on_readable)
 
     def _on_readable(self) -> None:
-        self._receive(self._fd)
+        self._receive(self.fd)
 
-    def _receive(self, fd: int) -> None:
+    def receive_with(self, read: Read) -> None:
+        """Handle the result of ``read``, or its exception, as that of the function passed to :meth:`start_reading`."""
+        self._receive(self.fd, read)
+
+    def _receive(self, fd: int, read: Read | None = None) -> None:
         """Read once, and pass on the data. ``fd`` is the descriptor or READ_AHEAD."""
         data, events = b"", None
+        read = read or self._read
         try:
-            if self._read is not None:
-                size, events = self._read(fd)
+            if read is not None:
+                size, events = read(fd)
             else:
                 data = self._pure.read(fd)
                 size = len(data)
@@ -478,7 +495,7 @@ class DistSocket:
         """Make ``_duplicate``. Return false if the process has no free descriptor."""
         if self._duplicate is None:
             try:
-                self._duplicate = os.dup(self._fd)
+                self._duplicate = os.dup(self.fd)
             except OSError:
                 return False
         return True
@@ -497,5 +514,5 @@ class DistSocket:
         if not self._transport.is_closing():
             self._pure.end_stream()
             # So that the peer sees the end even if a forked child has the socket open.
-            shut_down(self._fd, socket.SHUT_WR)
+            shut_down(self.fd, socket.SHUT_WR)
         self._transport.close()

@@ -28,6 +28,8 @@ class ReadPauses:
     available: Final = _ReadTimer is not None
     """Whether this build and this system have what is needed."""
 
+    __slots__ = ("_fd", "_loop", "_pacing", "_read", "_timer", "is_paused")
+
     def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, read: Callable[[], object]) -> None:
         self.is_paused = False
         """The mark is set and the timer runs."""

@@ -92,6 +92,8 @@ class Channel:
     :meth:`note_external_read`.
     """
 
+    __slots__ = ("__dict__", "__weakref__", "lost")  # a native turn reads it
+
     def __init__(
         self,
         peer: str,
@@ -170,14 +172,39 @@ class Channel:
             return 0, []
         events: list[Event] = []
         ticks = self.wire.ticks_in
+        result: int | ErlmeshError
         try:
-            size = wire.read(fd, events)  # type: ignore[arg-type]
+            result = wire.read(fd, events)  # type: ignore[arg-type]
         except ErlmeshError as error:
-            size = wire.last_read
-            events.append(self._invalid(error))
+            result = error
+        return self.after_read(result, events, ticks, now)
+
+    def after_read(
+        self, result: int | ErlmeshError, events: list[Event], ticks: int, now: float
+    ) -> tuple[int, list[Event]]:
+        """Do the rest of :meth:`read`. ``result`` is what the wire has returned or raised.
+
+        ``ticks`` is the number of ticks that had been received before.
+        """
+        if isinstance(result, int):
+            size = result
+        else:
+            size = 0 if self._socket_wire is None else self._socket_wire.last_read
+            events.append(self._invalid(result))
         if size:
             self._note_received(size, events, ticks, now)
         return size, events
+
+    def note_turns(self, bytes_in: int, signals_in: int, read_at: float, bytes_out: int, written_at: float) -> None:
+        """Record what the wire has read and written without this object.
+
+        These are bytes and signals since the last call, and the times of the last read and of the last write.
+        """
+        self._bytes_in += bytes_in
+        self._signals_in += signals_in
+        self._bytes_out += bytes_out
+        self._last_received_at = max(self._last_received_at, read_at)
+        self._last_sent_at = max(self._last_sent_at, written_at)
 
     def _invalid(self, error: ErlmeshError) -> ConnectionLost:
         """Return the event for invalid data. Any other error is a fault of this node and is raised."""
