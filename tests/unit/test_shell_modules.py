@@ -6,6 +6,10 @@ import re
 import pytest
 from shell_harness import with_shell, with_two_shells
 
+from erlmesh import GenServer
+from erlmesh.shell.commands import Module, commands_of
+from erlmesh.shell.function_hints import function_hint
+
 PID = r"#PID<0\.\d+\.0>"
 NO_PROCESS = "no process: it is not alive, or no process has that name"
 
@@ -15,16 +19,16 @@ NO_PROCESS = "no process: it is not alive, or no process has that name"
     [
         ("Node.get_cookie", ":cookie"),
         ("Process.whereis(:nope)", "nil"),
-        ("Process.alive?(self())", "True"),
+        ("Process.alive?(self())", "true"),
         ("Process.info(self(), :message_queue_len)", "{:message_queue_len, 0}"),
         ("Process.info(self(), [:registered_name, :status])", "[registered_name: [], status: :running]"),
         ("Process.info(pid(0,9999,0))", "nil"),
         ("Process.info(pid(0,9999,0), :links)", "nil"),
-        ("Process.exit(pid(0,9999,0), :kill)", "True"),
+        ("Process.exit(pid(0,9999,0), :kill)", "true"),
         (":erpc.call(node(), :erlang, :node, [])", ':"socrates@127.0.0.1"'),
         (":erpc.cast(node(), :erlang, :node, [])", ":ok"),
         (":rpc.call(node(), :erlang, :nope, [])", "{:badrpc, {:EXIT, {:undef, [{:erlang, :nope, [], []}]}}}"),
-        (":rpc.cast(node(), :erlang, :node, [])", "True"),
+        (":rpc.cast(node(), :erlang, :node, [])", "true"),
         (":rpc.block_call(node(), :erlang, :node, [])", ':"socrates@127.0.0.1"'),
         (":net_adm.ping(node())", ":pong"),
         (":pg.which_local_groups", "[]"),
@@ -34,6 +38,30 @@ NO_PROCESS = "no process: it is not alive, or no process has that name"
         ("GenServer.cast(:nope, :x)", ":ok"),
         ("GenServer.whereis(:nope)", "nil"),
         ("GenServer.stop(:nope)", f"** (exit) exited in: GenServer.stop(:nope): {NO_PROCESS}"),
+        ("GenServer.reply(1, 2)", "** (TypeError) GenServer.reply takes the second element of a call, not 1"),
+        ("GenServer.multi_call(:net_kernel, {:is_auth, node()})", '{["socrates@127.0.0.1": :yes], []}'),
+        ("GenServer.multi_call([node()], :nope, :x)", '{[], [:"socrates@127.0.0.1"]}'),
+        (":erpc.multicall([node()], :erlang, :node, [])", '[ok: :"socrates@127.0.0.1"]'),
+        (":erpc.multicall([:nobody], :erlang, :node, [])", "[error: {:erpc, :noconnection}]"),
+        (":erpc.multicall([node()], :erlang, :nope, [])", "[error: {:exception, :undef, [{:erlang, :nope, [], []}]}]"),
+        (":rpc.multicall([node(), :nobody], :erlang, :node, [])",
+         '{[:"socrates@127.0.0.1"], [:"nobody@127.0.0.1"]}'),
+        (":rpc.multicall([node()], :erlang, :nope, [])",
+         "{[badrpc: {:EXIT, {:undef, [{:erlang, :nope, [], []}]}}], []}"),
+        ("Node.list(:hidden)", "[]"),
+        ("Node.list(:known)", '[:"socrates@127.0.0.1"]'),
+        ("Node.set_cookie(:secret)", "true"),
+        ("Node.set_cookie(:plato, :secret)", "true"),
+        ("Node.monitor(:nobody, true)", "true"),
+        ("Node.monitor(node(), false)", "true"),
+        ("Node.monitor(:plato, 1)", "** (TypeError) Node.monitor takes true or false, not 1"),
+        ("Process.unalias(Process.alias())", "true"),
+        ("Process.read_timer(Process.alias())", "false"),
+        (":net_kernel.monitor_nodes(true)", ":ok"),
+        (":net_kernel.monitor_nodes(true, [{:node_type, :all}])", ":ok"),
+        (":net_kernel.get_net_ticktime", "60"),
+        (":net_kernel.connect_node(node())", "true"),
+        (":sys.get_state(:nope)", f"** (exit) exited in: :sys.get_state(:nope): {NO_PROCESS}"),
         (":erlang.whereis(:nope)", ":undefined"),
         (":erlang.nodes", "[]"),
         (":erlang.process_info(self(), :message_queue_len)", "{:message_queue_len, 0}"),
@@ -47,6 +75,121 @@ def test_a_call_has_the_answer_of_iex(line, answer):
         assert await shell(line) == answer
 
     test()
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("true", "true"),
+        ("[true, 1]", "[true, 1]"),
+        ("{:a, false}", "{:a, false}"),
+        ("Node.alive?", "true"),
+        ("x = true", ""),
+        ("not true", "false"),
+        ("1 == 1", "True"),
+        ('"true" == "x"', "False"),
+        ("[True]", "[True]"),
+        ("(lambda: True)()", "True"),
+        ("None", ""),
+    ],
+)
+def test_a_bool_looks_as_the_line_that_made_it(line, answer):
+    @with_shell
+    async def test(shell):
+        assert await shell(line) == answer
+
+    test()
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("Node.stop()", "exit() leaves the shell"),
+        ("Process.put(:a, 1)", "use a variable"),
+        ("GenServer.start_link(1, 2)", "`erlmesh.GenServer`"),
+        (":global.trans({:a, self()}, 1)", "global_.set_lock"),
+        (":net_kernel.set_net_ticktime(5)", "--net-ticktime"),
+        (":net_adm.world", "--discover"),
+        (":erpc.send_request(node(), :erlang, :node, [])", "asyncio.create_task"),
+        (":rpc.pmap(1, 2, 3)", "asyncio.gather"),
+        (":sys.replace_state(:a, 1)", "cannot be sent"),
+        (":erlang.halt()", "exit() leaves the shell"),
+        (":timer.sleep(5)", "Process.sleep(ms)"),
+        (":ets.new(:a, [])", "a dict"),
+        (":observer.start()", "`observe`"),
+        ("Registry.lookup(1, 2)", "register(:name, pid)"),
+        ("Task.async(1)", "asyncio.create_task"),
+        ("Logger.info(1)", "logging"),
+        ("DynamicSupervisor.start_child(1, 2)", "`erlmesh.Supervisor`"),
+    ],
+)
+def test_a_function_that_is_missing_says_the_form_of_python(line, hint):
+    @with_shell
+    async def test(shell):
+        answer = await shell(line)
+        assert hint in answer
+        assert "\n" not in answer
+
+    test()
+
+
+def test_a_hint_is_never_for_a_function_that_exists():
+    @with_shell
+    async def test(shell):
+        for name, module in shell.session.namespace.items():
+            if isinstance(module, Module):
+                assert [each for each in commands_of(module) if function_hint(name, each)] == []
+
+    test()
+
+
+@with_two_shells
+async def test_node_monitors_send_nodedown_to_the_shell(socrates, plato):
+    await socrates('Node.ping(:"plato@127.0.0.1")')
+    await socrates("Node.monitor(:plato, true)", "Node.monitor(:plato, true)", "Node.monitor(:plato, false)")
+    await socrates(":net_kernel.monitor_nodes(true)")
+
+    plato.session.close()
+    await plato.node.stop()
+
+    found = {await socrates("receive(5)"), await socrates("receive(5)")}
+    assert found == {'{:nodedown, :"plato@127.0.0.1"}'}
+    assert "no message arrived" in await socrates("receive(0)")
+    assert (await socrates("Node.monitor(:plato, true)")).startswith("true")
+    assert await socrates("receive(5)") == '{:nodedown, :"plato@127.0.0.1"}'
+
+
+@with_two_shells
+async def test_processes_are_started_on_other_nodes_with_links_and_monitors(socrates, plato):
+    plato.node.expose(lambda: 1, as_="shop")
+    await socrates('Node.ping(:"plato@127.0.0.1")', "Process.flag(:trap_exit, true)")
+
+    assert re.fullmatch(
+        r"\{#PID<\d+\.\d+\.0>, #Reference<\S+>\}", await socrates("Node.spawn_monitor(:plato, :a, :b, [])")
+    )
+    assert (await socrates("receive(5)")).startswith("{:DOWN, ")
+    assert re.fullmatch(r"#PID<\d+\.\d+\.0>", await socrates("Node.spawn_link(:plato, :a, :b, [])"))
+    assert (await socrates("receive(5)")).startswith("{:EXIT, ")
+
+
+class Counter(GenServer):
+    def handle_call(self, request, caller):
+        return 5
+
+
+@with_shell
+async def test_sys_asks_servers(shell):
+    await Counter.start(shell.node, name="counter")
+
+    assert await shell(":sys.suspend(:counter)") == ":ok"
+    assert "GenServer.call" in await shell("GenServer.call(:counter, :get, 10)")
+    assert await shell(":sys.resume(:counter)") == ":ok"
+    assert await shell("GenServer.call(:counter, :get)") == "5"
+    assert ":status" in await shell(":sys.get_status(:counter)")
+    assert await shell(":sys.statistics(:counter, true)") == ":ok"
+    assert (await shell(":sys.statistics(:counter, :get)")).startswith("{:ok, [start_time:")
+    assert await shell(":sys.terminate(:counter, :normal)") == ":ok"
+    assert await shell("flush") == ":ok"
 
 
 @with_shell
@@ -69,11 +212,11 @@ async def test_timers_and_servers_of_this_node(shell):
     await shell("Process.send_after(self, :late, 5)", "ref = Process.send_after(self, :never, 60000)")
 
     assert int(await shell("Process.cancel_timer(ref)")) > 50_000
-    assert await shell("Process.cancel_timer(ref)") == "False"
+    assert await shell("Process.cancel_timer(ref)") == "false"
     assert await shell("receive(5)") == ":late"
     await shell("p = spawn(lambda me: me.receive())")
     assert await shell("GenServer.stop(p)") == ":ok"
-    assert await shell("Process.alive?(p)") == "False"
+    assert await shell("Process.alive?(p)") == "false"
     assert await shell("flush") == ":ok"
 
 

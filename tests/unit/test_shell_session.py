@@ -184,13 +184,13 @@ async def test_spawned_functions_of_every_kind_run(shell):
 
 @with_shell
 async def test_processes_can_be_registered(shell):
-    assert await shell("register(:me)") == "True"
+    assert await shell("register(:me)") == "true"
     assert await shell("whereis(:me) == self") == "True"
     await shell("send(:me, 1)")
     assert await shell("receive(0)") == "1"
     assert await shell("whereis(:you)") == "nil"
     assert ":me" in await shell("Process.registered")
-    assert await shell("Process.unregister(:me)") == "True"
+    assert await shell("Process.unregister(:me)") == "true"
     assert (await shell("whereis(5)")).startswith("** (TypeError) a name is an atom")
 
 
@@ -257,9 +257,9 @@ async def test_two_shells_connect_and_exchange_messages(socrates, plato):
     await socrates("for p in pg.get_members(Atom('g')): send(p, {:hi, self})")
     assert (await plato("receive(5)")).startswith("{:hi, #PID<")
     assert await socrates("rpc.call(:plato, :erlang, :node, [])") == ':"plato@127.0.0.1"'
-    assert await socrates("Node.disconnect(:plato)") == "True"
+    assert await socrates("Node.disconnect(:plato)") == "true"
     assert await socrates("Node.list") == "[]"
-    assert await socrates("Node.connect(:plato)") == "True"
+    assert await socrates("Node.connect(:plato)") == "true"
 
 
 @with_two_shells
@@ -275,7 +275,7 @@ async def test_pang_prints_the_reason(shell):
 
     assert answer.startswith(":pang\n   ")
     assert "nobody" in answer
-    assert (await shell("Node.connect(:nobody)")).startswith("False\n   ")
+    assert (await shell("Node.connect(:nobody)")).startswith("false\n   ")
 
 
 @with_two_shells
@@ -328,7 +328,7 @@ async def test_a_failing_linked_process_ends_the_shells_process(shell):
 
 @with_shell
 async def test_trapped_exit_signals_become_messages(shell):
-    assert await shell("Process.flag(:trap_exit, true)") == "False"
+    assert await shell("Process.flag(:trap_exit, true)") == "false"
     await shell("p = spawn_link(lambda: exit(:bad))")
 
     assert re.fullmatch(rf"\{{:EXIT, {PID}, :bad\}}", await shell("receive(5)"))

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from erlmesh.errors import CalleeExited, CallError, CallTimeout, NoProcess
+from erlmesh.errors import (
+    CalleeExited,
+    CallError,
+    CallTimeout,
+    NoConnection,
+    NoProcess,
+    RemoteError,
+    RemoteExit,
+    RemoteThrow,
+)
 from erlmesh.formatting import format_elixir
 from erlmesh.shell.builtins import NIL, OK, Builtins, as_name, destination, full_node_name
 from erlmesh.shell.commands import Module, command
@@ -19,6 +29,7 @@ __all__ = ["ErlangModule", "ErpcModule", "GenServerModule", "NetAdmModule", "Rpc
 
 Target: TypeAlias = tuple[str, Atom, Atom, list[Term]]
 """A node, and the function to call there with its arguments."""
+ERROR: Final = Atom("error")
 INFINITY: Final = Atom("infinity")
 
 
@@ -40,6 +51,14 @@ class ErpcModule(Module):
         except CallError as error:
             text = f"{format_elixir(module)}.{function.name}/{len(arguments)}"
             raise erpc_error(error, name, text) from None
+
+    @command()
+    async def multicall(
+        self, nodes: Any, module: Any, function: Any = None, arguments: Any = None, timeout: Any = INFINITY
+    ) -> list[Term]:
+        """erpc.multicall(nodes, :erlang, :node, []): {:ok, value} or an error like {:error, reason} for each node."""
+        found = await _multicall(self._node, nodes, (module, function, arguments), timeout)
+        return [_outcome(each) for _, each in found]
 
     @command()
     def cast(self, node: Atom | str, module: Any, function: Any = None, arguments: Any = None) -> Atom:
@@ -70,6 +89,16 @@ class RpcModule(Module):
         return await self._ask("block_call", _target(self._node, node, module, function, arguments), timeout)
 
     @command()
+    async def multicall(
+        self, nodes: Any, module: Any, function: Any = None, arguments: Any = None, timeout: Any = INFINITY
+    ) -> Term:
+        """rpc.multicall(nodes, :erlang, :node, []): {[value], [node without an answer]}."""
+        found = await _multicall(self._node, nodes, (module, function, arguments), timeout)
+        lost = [Atom(name) for name, each in found if isinstance(each, (NoConnection, CallTimeout))]
+        values = [each for _, each in found if not isinstance(each, (NoConnection, CallTimeout))]
+        return ([_badrpc(each) if isinstance(each, CallError) else each for each in values], lost)
+
+    @command()
     def cast(self, node: Atom | str, module: Any, function: Any = None, arguments: Any = None) -> bool:
         """Call a function on another node without waiting. Returns True in any case."""
         self._node.rpc.cast(*_target(self._node, node, module, function, arguments))
@@ -84,6 +113,47 @@ class RpcModule(Module):
             return (Atom("badrpc"), Atom("timeout"))
         except CallError:
             return (Atom("badrpc"), Atom("nodedown"))
+
+
+async def _multicall(node: Node, nodes: Any, mfa: tuple[Any, Any, Any], timeout: Any) -> list[tuple[str, Any]]:
+    """Call a function on several nodes. Return the values and errors in the order of the nodes."""
+    if not isinstance(nodes, list):
+        raise TypeError("multicall takes a list of nodes first: multicall([node() | nodes()], :erlang, :node, [])")
+    if not nodes:
+        return []
+    _, module, function, arguments = _target(node, nodes[0], *mfa)
+    names = [full_node_name(each, node.name) for each in nodes]
+    replies = await node.rpc.multicall(names, module, function, arguments, timeout=milliseconds(timeout))
+    found = {**replies.replies, **replies.missing}
+    return [(name, found[name]) for name in names]
+
+
+def _outcome(result: Any) -> Term:
+    """What ``erpc:multicall`` returns for one node."""
+    match result:
+        case RemoteError():
+            return (ERROR, (Atom("exception"), result.reason, result.stack))
+        case RemoteThrow():
+            return (Atom("throw"), result.value)
+        case RemoteExit():
+            return (Atom("exit"), (Atom("exception"), result.reason))
+        case CalleeExited():
+            return (Atom("exit"), (Atom("signal"), result.reason))
+        case CallTimeout():
+            return (ERROR, (Atom("erpc"), Atom("timeout")))
+        case NoConnection():
+            return (ERROR, (Atom("erpc"), Atom("noconnection")))
+    return (OK, result)
+
+
+def _badrpc(error: CallError) -> Term:
+    """What ``rpc:multicall`` returns for a function that failed. A thrown value is a value."""
+    match error:
+        case RemoteThrow():
+            return error.value
+        case RemoteError():
+            return (Atom("badrpc"), (Atom("EXIT"), (error.reason, error.stack)))
+    return (Atom("badrpc"), (Atom("EXIT"), getattr(error, "reason", Atom("undefined"))))
 
 
 def _target(node: Node, name: Any, module: Any, function: Any, arguments: Any) -> Target:
@@ -106,7 +176,7 @@ class GenServerModule(Module):
     @command()
     async def call(self, server: Any, request: Term, timeout: Any = 5000) -> Term:
         """GenServer.call(:name, :request): the reply. server is a pid, a name, {:name, :node} or {:global, name}."""
-        seconds, to = milliseconds(timeout), self._destination(server)
+        seconds, to = milliseconds(timeout), self.destination_of(server)
         try:
             return await self._builtins.me.call(to, request, timeout=seconds)
         except CallError as error:
@@ -119,13 +189,37 @@ class GenServerModule(Module):
     @command()
     def cast(self, server: Any, request: Term) -> Atom:
         """Send a request without waiting. Returns :ok in any case."""
-        self._builtins.me.cast(self._destination(server), request)
+        self._builtins.me.cast(self.destination_of(server), request)
         return OK
+
+    @command()
+    def reply(self, caller: Any, answer: Term) -> Atom:
+        """Reply to a call that receive() has returned: {:"$gen_call", caller, request}."""
+        if not (isinstance(caller, tuple) and len(caller) == 2 and isinstance(caller[0], Pid)):
+            raise TypeError(f"GenServer.reply takes the second element of a call, not {format_elixir(caller)}")
+        self._builtins.me.reply(caller, answer)
+        return OK
+
+    @command()
+    async def multi_call(self, nodes: Any, name: Any = None, request: Any = None, timeout: Any = INFINITY) -> Term:
+        """GenServer.multi_call(:name, :request): {[{node, reply}], [node without a reply]}. Also with nodes first."""
+        if request is None:
+            nodes, name, request = [self._node.name, *self._node.nodes()], nodes, name
+        names = [full_node_name(each, self._node.name) for each in nodes]
+        seconds, me, server = milliseconds(timeout), self._builtins.me, as_name(name)
+        calls = [me.call((server, Atom(each)), request, timeout=seconds) for each in names]
+        found = await asyncio.gather(*calls, return_exceptions=True)
+        for each in found:
+            if isinstance(each, BaseException) and not isinstance(each, CallError):
+                raise each
+        pairs = [*zip(map(Atom, names), found, strict=True)]
+        replies = [pair for pair in pairs if not isinstance(pair[1], CallError)]
+        return (replies, [node for node, each in pairs if isinstance(each, CallError)])
 
     @command()
     async def stop(self, server: Any, reason: Term = Atom("normal"), timeout: Any = INFINITY) -> Atom:  # noqa: B008
         """Stop a server with a reason, and wait for its end."""
-        to = self._destination(server)
+        to = self.destination_of(server)
         me, ref = self._builtins.me, self._node.internals.make_ref()
         monitor, seconds = me.monitor(to), milliseconds(timeout)
 
@@ -159,7 +253,8 @@ class GenServerModule(Module):
             return self._node.whereis(as_name(server)) or NIL
         return destination(server)
 
-    def _destination(self, server: Any) -> Any:
+    def destination_of(self, server: Any) -> Any:
+        """Return where messages to a server go. Raises ValueError for a global name that no process has."""
         if isinstance(server, tuple) and server[:1] == (Atom("global"),) and len(server) == 2:
             pid = self._node.global_.whereis(server[1])
             if pid is None:

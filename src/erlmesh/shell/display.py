@@ -22,8 +22,13 @@ _MAX_DEPTH: Final = 50  # deeper nesting is not searched for terms
 _MAX_FRAMES: Final = 8
 
 
-def format_value(value: Any) -> str:
-    """Return ``value`` as the shell prints it: like iex if it contains a term, else its ``repr``."""
+def format_value(value: Any, *, is_elixir: bool = False) -> str:
+    """Return ``value`` as the shell prints it: like iex if it contains a term, else its ``repr``.
+
+    With ``is_elixir``, a bool is a term too: it prints as ``true`` or ``false``.
+    """
+    if is_elixir and _contains_term(value, (*_TERM_TYPES, bool)):
+        return format_term(value)
     if isinstance(value, Table):
         return printable_lines(value.text())
     if _contains_term(value):
@@ -42,13 +47,13 @@ def format_term(value: Any) -> str:
         return repr(value)
 
 
-def _contains_term(value: Any, depth: int = 0) -> bool:
-    if isinstance(value, _TERM_TYPES):
+def _contains_term(value: Any, types: tuple[type, ...] = _TERM_TYPES, depth: int = 0) -> bool:
+    if isinstance(value, types):
         return True
     if depth < _MAX_DEPTH and type(value) in (list, tuple):
-        return any(_contains_term(part, depth + 1) for part in value)
+        return any(_contains_term(part, types, depth + 1) for part in value)
     if depth < _MAX_DEPTH and type(value) is dict:
-        return any(_contains_term(part, depth + 1) for pair in value.items() for part in pair)
+        return any(_contains_term(part, types, depth + 1) for pair in value.items() for part in pair)
     return False
 
 

@@ -11,17 +11,20 @@ from typing import Final
 
 from erlmesh.shell.elixir_syntax import code_of, strings_of
 
-__all__ = ["interpolation_hint", "module_hint", "operator_hint", "syntax_hint"]
+__all__ = ["interpolation_hint", "mentions_constants", "module_hint", "operator_hint", "syntax_hint"]
 
 _PIPE: Final = "`x |> f(y)` is `f(x, y)` in Python"
 _LAMBDA: Final = "`fn x -> x + 1 end` is `lambda x: x + 1` in Python"
 _MATCH: Final = "`case x do` is `match x:` in Python. Indented lines such as `case {:ok, value}:` follow"
+_TASK: Final = "`Task.async(f)` is `asyncio.create_task(f())` in Python, and `Task.await(t)` is `await t`"
 _LISTS: Final = "`a ++ b` is `a + b` in Python, and `a -- b` is `[x for x in a if x not in b]`"
 _DEF: Final = "`def f(x) do` is `def f(x):` in Python. Indented lines follow, and `return` gives the result"
 
 _RULES: Final = tuple(
     (re.compile(pattern, re.DOTALL), sentence)
     for pattern, sentence in (
+        (r"\bTask\.(async|await|yield)", _TASK),
+        (r"\brpc\.(async_call|yield|nb_yield)", "`t = asyncio.create_task(erpc.call(…))`, and later `await t`"),
         (r"\|>", _PIPE),
         (r"\bdefmodule\b", "Python has no `defmodule`: type `def f(x):` here, or import a file"),
         (r"\bdefp?\s[^:]*(\bdo\b|\),?\s*do:)|\bdefp\b", _DEF),
@@ -68,6 +71,16 @@ _PYTHON_ARROW: Final = re.compile(r"^\s*(async\s+)?def\b.*->", re.DOTALL)
 
 _MODULES: Final = {
     "Agent": "an agent is a process: `spawn(f)`, or a class of `erlmesh.GenServer`",
+    "DynamicSupervisor": "supervisors are classes of `erlmesh.Supervisor`",
+    "Code": "`exec(text)` and `import module` run code of Python",
+    "DateTime": "`datetime.now(UTC)` in Python, after `from datetime import UTC, datetime`",
+    "GenStage": "stages are the classes Consumer and Producer of `erlmesh.gen_stage`",
+    "Logger": "`logging.warning(text)` in Python, after `import logging`",
+    "Map": "`Map.get(map, :key)` is `map[:key]` in Python, and `Map.put(map, :key, 1)` is `{**map, Atom('key'): 1}`",
+    "Phoenix": "use `erlmesh.phoenix`: `pubsub = PubSub(node, name)` in a program",
+    "ets": "a table of ETS is a dict of Python",
+    "timer": "`Process.sleep(ms)` and `Process.send_after(pid, message, ms)` work here",
+    "observer": "`observe` opens the map of the cluster in a browser, and `i(pid)` shows a process",
     "Application": "settings are in `os.environ`, after `import os`",
     "Enum": "`Enum.map(xs, f)` is `[f(x) for x in xs]` in Python. See also sorted, sum, len and max",
     "File": "`File.read(path)` is `open(path).read()` in Python",
@@ -77,12 +90,12 @@ _MODULES: Final = {
     "Keyword": "a keyword list is a list of tuples: `[{:a, 1}]`",
     "List": "`List.first(xs)` is `xs[0]` in Python, and `List.delete_at(xs, 0)` is `xs[1:]`",
     "Regex": "`Regex.run(r, text)` is `re.search(r, text)` in Python, after `import re`",
-    "Registry": "names are `register(:name, pid)`, and groups are `pg.join(:group, pid)`",
+    "Registry": "`Registry.register` is `register(:name, pid)` here, and for groups `pg.join(:group, pid)`",
     "Stream": "a stream is a generator in Python: `(f(x) for x in xs)`",
     "String": "`String.upcase(s)` is `s.upper()` in Python. See also split, strip and replace",
     "Supervisor": "supervisors are classes of `erlmesh.Supervisor`",
     "System": "`System.get_env(name)` is `os.environ[name]` in Python, after `import os`",
-    "Task": "`Task.async(f)` is `asyncio.create_task(f())` in Python",
+    "Task": _TASK,
     "Tuple": "`Tuple.to_list(t)` is `list(t)` in Python",
     "inspect": "`inspect(x)` is `repr(x)` in Python",
     "elem": "`elem(tuple, 0)` is `tuple[0]` in Python",
@@ -106,6 +119,11 @@ def syntax_hint(source: str) -> str | None:
         if pattern.search(code) and not (pattern.pattern == "->" and _PYTHON_ARROW.match(code)):
             return sentence
     return None
+
+
+def mentions_constants(source: str) -> bool:
+    """Return whether ``true`` or ``false`` of Elixir occurs outside of strings and comments."""
+    return re.search(r"(?<![\w.:])(true|false)\b(?!\s*[(=:])", code_of(source)) is not None
 
 
 def operator_hint(source: str) -> str | None:

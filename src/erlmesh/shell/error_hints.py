@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from erlmesh.shell.commands import Module, commands_of, is_command
 from erlmesh.shell.elixir_hints import module_hint, operator_hint
+from erlmesh.shell.function_hints import function_hint
 
 __all__ = ["explain"]
 
@@ -46,6 +47,8 @@ def _similar(name: str, known: Iterable[str]) -> str:
 def _unknown_function(module: Module, name: str, namespace: Mapping[str, Any]) -> str:
     owner = _name_of(module, namespace)
     known = commands_of(module)
+    if hint := function_hint(owner, name):
+        return f"{owner} has no function {name} here: {hint}"
     return f"{owner} has no function {name}{_similar(name, known)}. It has: {', '.join(known)}"
 
 

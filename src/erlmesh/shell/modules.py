@@ -11,6 +11,7 @@ from erlmesh.formatting import format_elixir
 from erlmesh.shell.builtins import NIL, OK, Builtins, as_name, destination, full_node_name
 from erlmesh.shell.commands import Module, command
 from erlmesh.shell.exits import ShellError, milliseconds
+from erlmesh.shell.kernel_modules import NodeMonitors, flag_of
 from erlmesh.terms import Atom, Pid, Ref, Term
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ __all__ = ["GlobalModule", "NodeModule", "Pg2Module", "ProcessModule"]
 
 Pids: TypeAlias = list[Pid]
 Atoms: TypeAlias = list[Atom]
+_Target: TypeAlias = tuple[str, Atom, Atom, list[Term]]
 _LIST: Final = list  # classes below have a method of that name
 ERROR: Final = Atom("error")
 UNDEFINED: Final = Atom("undefined")
@@ -29,8 +31,12 @@ INFINITY: Final = Atom("infinity")
 class NodeModule(Module):
     """Elixir's Node: this node and the nodes it is connected to."""
 
-    def __init__(self, node: Node, print_hint: Callable[[str], None]) -> None:
+    def __init__(
+        self, node: Node, builtins: Builtins, monitors: NodeMonitors, print_hint: Callable[[str], None]
+    ) -> None:
         self._node = node
+        self._builtins = builtins
+        self._monitors = monitors
         self._print_hint = print_hint
 
     @command(implicit_call=True)
@@ -42,11 +48,12 @@ class NodeModule(Module):
     def list(self, which: Atom | str = "visible") -> Atoms:
         """The connected nodes in order of connection. Node.list(:hidden) returns the hidden ones."""
         name = as_name(which).name
-        if name not in ("visible", "hidden", "connected", "this"):
-            raise ValueError(f"Node.list takes :visible, :hidden, :connected or :this, not :{name}")
-        found = [self._node.name] if name == "this" else []
-        found += self._node.nodes() if name in ("visible", "connected") else []
-        found += self._node.nodes(hidden=True) if name in ("hidden", "connected") else []
+        if name not in ("visible", "hidden", "connected", "this", "known"):
+            raise ValueError(f"Node.list takes :visible, :hidden, :connected, :this or :known, not :{name}")
+        found = [self._node.name] if name in ("this", "known") else []
+        found += self._node.nodes() if name in ("visible", "connected", "known") else []
+        found += self._node.nodes(hidden=True) if name in ("hidden", "connected", "known") else []
+        found += self._node.reconnecting() if name == "known" else []
         return [Atom(each) for each in found]
 
     @command()
@@ -83,12 +90,47 @@ class NodeModule(Module):
         return Atom(self._node.internals._config.cookies.cookie_for(self._node.name))
 
     @command()
+    def set_cookie(self, name: Atom | str, cookie: Any = None) -> bool:
+        """Node.set_cookie(:plato, :secret): the cookie for a node; with one argument, for all other nodes."""
+        node, value = (self._node.name, name) if cookie is None else (full_node_name(name, self._node.name), cookie)
+        self._node.set_cookie(node, as_name(value))
+        return True
+
+    @command()
+    async def monitor(self, name: Atom | str, flag: Any, _options: Any = None) -> bool:
+        """Node.monitor(:plato, true): a message {:nodedown, node} arrives when the node is down. false ends it."""
+        target = Atom(full_node_name(name, self._node.name))
+        if flag_of(flag, "Node.monitor"):
+            await self._monitors.monitor(target)
+        else:
+            self._monitors.demonitor(target)
+        return True
+
+    @command()
     async def spawn(self, name: Atom | str, module: Any, function: Any = None, arguments: Any = None) -> Pid:
         """Node.spawn(:plato, :erlang, :node, []): start a process on another node, which calls a function there."""
-        if callable(module) or not isinstance(arguments, list):
-            raise TypeError("Node.spawn names a module, a function and a list: Node.spawn(:plato, :erlang, :node, [])")
-        target = full_node_name(name, self._node.name)
-        return await self._node.spawn_remote(target, as_name(module), as_name(function), arguments)
+        return await self._node.spawn_remote(*self._target("spawn", name, module, function, arguments))
+
+    @command()
+    async def spawn_link(self, name: Atom | str, module: Any, function: Any = None, arguments: Any = None) -> Pid:
+        """The same, linked to this shell."""
+        target = self._target("spawn_link", name, module, function, arguments)
+        return await self._builtins.me.spawn_remote(*target, link=True)
+
+    @command()
+    async def spawn_monitor(
+        self, name: Atom | str, module: Any, function: Any = None, arguments: Any = None
+    ) -> tuple[Pid, Ref]:
+        """The same, monitored by this shell: {pid, ref}."""
+        target = self._target("spawn_monitor", name, module, function, arguments)
+        return await self._builtins.me.spawn_remote(*target, monitor=True)
+
+    def _target(self, command: str, name: Any, module: Any, function: Any, arguments: Any) -> _Target:
+        if callable(module) or not isinstance(arguments, _LIST):
+            raise TypeError(
+                f"Node.{command} names a module, a function and a list: Node.{command}(:plato, :erlang, :node, [])"
+            )
+        return full_node_name(name, self._node.name), as_name(module), as_name(function), arguments
 
     def _explain_failure(self, name: str) -> None:
         if reason := self._node.last_connect_error(name):
@@ -316,6 +358,29 @@ class ProcessModule(Module):
             return False
         task.cancel()
         return max(0, round((due - asyncio.get_running_loop().time()) * 1000))
+
+    @command()
+    def read_timer(self, ref: Ref) -> int | bool:
+        """The milliseconds until the message of Process.send_after, or False."""
+        due, task = self._timers.get(ref, (0.0, None))
+        return False if task is None else max(0, round((due - asyncio.get_running_loop().time()) * 1000))
+
+    @command()
+    def alias(self, _options: Any = None) -> Ref:
+        """A reference to which messages for this shell can be sent until Process.unalias."""
+        return self._builtins.me.alias()
+
+    @command()
+    def unalias(self, ref: Ref) -> bool:
+        """Drop messages to the alias from now on. False if it was not one."""
+        return self._builtins.me.unalias(ref)
+
+    @command(implicit_call=True)
+    def group_leader(self, _pid: Any = None, _leader: Any = None) -> Pid:
+        """The process that writes the output of this shell."""
+        if _pid is not None:
+            raise ValueError("the group leader of a process of Python is not changed")
+        return self._builtins.me.group_leader or self._node.internals.group_leader
 
     @command()
     async def sleep(self, time: Any) -> Atom:

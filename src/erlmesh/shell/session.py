@@ -20,13 +20,14 @@ from erlmesh.shell.commands import commands_of, syntax_lookup
 from erlmesh.shell.completion import Completion, complete
 from erlmesh.shell.completion_sources import CompletionSources
 from erlmesh.shell.display import cache_source, format_error, format_term, format_value
-from erlmesh.shell.elixir_hints import interpolation_hint, syntax_hint
+from erlmesh.shell.elixir_hints import interpolation_hint, mentions_constants, syntax_hint
 from erlmesh.shell.error_hints import explain
 from erlmesh.shell.evaluator import Evaluator, Exited, Interrupted, ProcessDied, Raised, Value
 from erlmesh.shell.interrupts import Interrupts
+from erlmesh.shell.kernel_modules import NetKernelModule, NodeMonitors, SysModule
 from erlmesh.shell.lists import CONS, cons
 from erlmesh.shell.modules import GlobalModule, NodeModule, Pg2Module, ProcessModule
-from erlmesh.shell.parser import parse
+from erlmesh.shell.parser import NOT_A_COMMAND, parse
 from erlmesh.shell.pg_module import PgModule
 from erlmesh.terms import Pid, Term
 
@@ -75,7 +76,8 @@ class Session:
         builtin_commands = Builtins(
             self.node, lambda: self._evaluator.me, self._results, self.print_result, remote=self._remote
         )
-        nodes, process = NodeModule(self.node, self.print_hint), ProcessModule(self.node, builtin_commands)
+        monitors, process = NodeMonitors(self.node, builtin_commands), ProcessModule(self.node, builtin_commands)
+        nodes = NodeModule(self.node, builtin_commands, monitors, self.print_hint)
         servers = GenServerModule(self.node, builtin_commands)
         self.namespace |= {name: getattr(terms, name) for name in terms.__all__ if name[0].isupper()}
         self.namespace |= commands_of(builtin_commands)
@@ -90,6 +92,8 @@ class Session:
             "rpc": RpcModule(self.node, builtin_commands),
             "erpc": ErpcModule(self.node),
             "net_adm": NetAdmModule(self.node, nodes),
+            "net_kernel": NetKernelModule(self.node, nodes.connect, monitors),
+            "sys": SysModule(self.node, builtin_commands, servers.destination_of),
             "erlang": ErlangModule(self.node, builtin_commands, nodes, process),
             CONS: cons,
             "nil": terms.Atom("nil"),
@@ -161,7 +165,7 @@ class Session:
         outcome = await self._evaluator.run(tree, filename)
         match outcome:
             case Value(value):
-                self._store_result(value)
+                self._store_result(value, is_elixir=self._is_elixir(text, tree))
                 if hint := interpolation_hint(text):
                     self.print_hint(hint)
             case Raised(raised):
@@ -178,10 +182,20 @@ class Session:
     def _filename(self) -> str:
         return f"<py {self.number}>"
 
-    def _store_result(self, value: Any) -> None:
+    def _is_elixir(self, text: str, tree: ast.Module) -> bool:
+        """Whether a line names Elixir's constants, or is one call of a command: its answer looks as in iex."""
+        if mentions_constants(text):
+            return True
+        last = tree.body[-1]
+        node: ast.AST = last.value if isinstance(last, ast.Expr) else last
+        node = node.value if isinstance(node, ast.Await) else node
+        node = node.func if isinstance(node, ast.Call) else node
+        return isinstance(node, (ast.Name, ast.Attribute)) and self._syntax_of(ast.unparse(node)) is not NOT_A_COMMAND
+
+    def _store_result(self, value: Any, *, is_elixir: bool) -> None:
         if value is None:
             return
-        self.print_result(format_value(value))
+        self.print_result(format_value(value, is_elixir=is_elixir))
         self.namespace["_"] = value
         self._results[self.number] = value
         if len(self._results) > MAX_RESULTS:
