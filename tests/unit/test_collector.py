@@ -224,7 +224,7 @@ def test_a_hidden_observer_finds_all_nodes_and_is_on_no_report():
     run(main)
 
 
-def test_a_node_with_a_shorter_net_tick_time_is_not_lost():
+def test_a_node_with_a_shorter_net_tick_time_is_not_lost_and_logs_nothing(caplog):
     async def main():
         async with Cluster(1) as cluster:
             await cluster.start("a", net_ticktime=12)
@@ -235,6 +235,7 @@ def test_a_node_with_a_shorter_net_tick_time_is_not_lost():
             await cluster.sleep(60)
 
             assert told(collector, "node_down") == []
+            assert "ignored" not in caplog.text
             collector.close()
 
     run(main)

@@ -6,6 +6,7 @@
     erlmesh:subscribe_view(Pid)  ───────────▶  starts the process, which monitors Pid; returns its pid
                                  ◀───────────  {erlmesh_view, Node, Json}    at once, each two seconds, after changes
                                  ◀───────────  {erlmesh_view_busy, Node, Milliseconds, Line, HoldsGil}
+    keep_alive                     ───────────▶  from an observer with a longer net tick time
     the end of Pid, or of its link ─────────▶  without observers, the process ends
 
 ``Json`` is a :class:`NodeView` as a binary. Changes are collected for a moment, so a burst is one view. An observer
@@ -113,6 +114,8 @@ class ViewServer:
                     del self._observers[pid]
                     if not self._observers:
                         self._process.stop()
+            case Atom("keep_alive"):  # of an observer with a longer net tick time
+                pass
             case _ if not self._runtime.is_message_local():
                 pass
             case Atom("flush"):
