@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from erlmesh import native
 from erlmesh.core.read_pacing import MIN_READ
@@ -19,6 +19,9 @@ from erlmesh.proto.channel import Channel
 from erlmesh.proto.unfinished import COUNTED_FROM
 
 __all__ = ["NativeTurn", "TurnSocket", "native_turn"]
+
+_ReadTurn: Final[Any] = getattr(native.module, "ReadTurn", None)
+_Wakeups: Final[Any] = getattr(native.module, "Wakeups", None)
 
 
 class NativeTurn(Protocol):
@@ -44,11 +47,10 @@ def native_turn(
 
     ``protocol`` is a DistProtocol, and ``run_round`` and ``write_threshold`` are its own.
     """
-    module: Any = native.module
     shared, wakeups = connected_socket.shared, getattr(run_round, "__self__", None)
-    if module is None or not isinstance(shared, NativeSharedSocket) or not isinstance(wakeups, module.Wakeups):
+    if _ReadTurn is None or not isinstance(shared, NativeSharedSocket) or not isinstance(wakeups, _Wakeups):
         return None
-    turn: NativeTurn = module.ReadTurn(
+    turn: NativeTurn = _ReadTurn(
         (protocol, connected_socket, channel, ReadPauses),
         (channel.wire, shared.link, wakeups),
         connected_socket.fd,
