@@ -265,7 +265,8 @@ class Runtime:
         While a read is applied, this is in the same iteration of the event loop, and after all of the read. At any
         other time it is in the next iteration.
         """
-        wakeups = self._instance.router.wakeups
+        instance = self._instance_or_none or self._instance
+        wakeups = instance.router.wakeups
         wakeups.schedule(asyncio.get_running_loop(), copy_context(), callback, *arguments)
 
     def create_wait(self) -> Wait:
@@ -328,7 +329,8 @@ class Runtime:
 
     def is_message_from(self, node: Atom) -> bool:
         """True if ``node``, or this node, sent the message that a handler handles now. See :class:`Delivery`."""
-        return self._router.delivery.is_message_from(node)
+        instance = self._instance_or_none or self._instance  # not the properties: each message to pg calls this
+        return instance.router.delivery.is_message_from(node)
 
     def is_message_local(self) -> bool:
         """True if this node sent the message that a handler handles now: a DOWN, a ``nodeup`` or a timer."""

@@ -118,11 +118,11 @@ class Observers:
         A callback that joins or leaves appends events to the queue. The running loop takes them, so all observers see
         the same order.
         """
-        if self._notifying or not self._state.recording:
+        if self._notifying or not (events := self._state.take_events()):
             return
         self._notifying = True
         try:
-            while events := self._state.take_events():
+            while events:
                 for event in events:
                     key = exact_key(event.group)
                     if self.monitors:
@@ -131,6 +131,7 @@ class Observers:
                         watch.on_event(event)
                     for callback in tuple(self._subscribers):
                         self._call_subscriber(callback, event)
+                events = self._state.take_events()
         finally:
             self._notifying = False
 

@@ -133,10 +133,14 @@ class ScopeServer:
 
     def _handle_message(self, message: Term) -> None:
         """Handle one message. A message of an unknown form is ignored; a BEAM's pg would crash."""
+        # A join is the most frequent message, so it is not compared with all the patterns below.
+        if type(message) is tuple and len(message) == 4 and message[0] is Tag.JOIN and type(message[1]) is Pid:
+            self._handle_join(*message)
+            return
         match message:
             # A server speaks for its own node only. Its callers are on the node that the message comes from.
             case (
-                (Tag.JOIN | Tag.LEAVE, Pid() as sender, _, _)
+                (Tag.LEAVE, Pid() as sender, _, _)
                 | (Tag.DISCOVER, Pid() as sender)
                 | (Tag.DISCOVER, Pid() as sender, _)
                 | (gen.GEN_CAST, (Tag.SYNC, Pid() as sender, _))
@@ -145,11 +149,6 @@ class ScopeServer:
                 pass
             case (Atom("DOWN") | Atom("nodeup") | Atom("nodedown"), *_) if not self._node.is_message_local():
                 pass
-            case (Tag.JOIN, Pid() as server, group, members) if (pids := parse_pids(members)) and are_on(
-                server.node, pids
-            ):
-                self.state.handle_join(server, group, pids)
-                self.observers.notify()
             case (Tag.LEAVE, Pid() as server, members, list() as groups) if pids := parse_pids(members):
                 self.state.handle_leave(server, pids, groups)
                 self.observers.notify()
@@ -173,12 +172,24 @@ class ScopeServer:
                     self._exchange.node_down(name)
             case Tag.DISCOVER if self._exchange is not None and self._node.is_message_local():
                 self._exchange.timer_fired()
-            case (Tag.JOIN, Pid(), _, []) | (Tag.LEAVE, Pid(), [], _):
-                pass  # Empty member lists change nothing.
+            case (Tag.LEAVE, Pid(), [], _):
+                pass  # An empty list of members changes nothing.
             case _:
-                _peer_log.debug(
-                    "message_ignored", "%s: ignored %s", self._scope, ForeignText(message), scope=self._scope
-                )
+                self._ignored(message)
+
+    def _handle_join(self, tag: Atom, server: Pid, group: Term, members: Term) -> None:
+        """Handle ``{join, Server, Group, Members}``."""
+        if not self._node.is_message_from(server.node):
+            return
+        pids = parse_pids(members)
+        if pids and are_on(server.node, pids):
+            self.state.handle_join(server, group, pids)
+            self.observers.notify()
+        elif pids != []:  # An empty list of members changes nothing.
+            self._ignored((tag, server, group, members))
+
+    def _ignored(self, message: Term) -> None:
+        _peer_log.debug("message_ignored", "%s: ignored %s", self._scope, ForeignText(message), scope=self._scope)
 
     def _handle_call(self, caller: Pid, request: Term) -> Term:
         """Answer the calls of pg.erl's own API functions.

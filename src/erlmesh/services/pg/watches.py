@@ -59,7 +59,13 @@ class GroupEvents:
             if feed.ended:
                 raise StopAsyncIteration
             self._left_in_turn = _EVENTS_PER_TURN
-            await feed.wait(self._node.create_wait())
+            waiter = self._node.create_wait()
+            feed.waiters.append(waiter)
+            try:
+                await waiter
+            except BaseException:
+                feed.cancelled(waiter)
+                raise
         self._left_in_turn -= 1
         return feed.events.popleft()
 
@@ -90,17 +96,12 @@ class _Feed:
         while self.waiters:
             self._wake_next()
 
-    async def wait(self, waiter: Wait) -> None:
-        """Wait until there may be an event, or the end. The caller must look again."""
-        self.waiters.append(waiter)
-        try:
-            await waiter
-        except BaseException:
-            if waiter in self.waiters:
-                self.waiters.remove(waiter)
-            elif self.events:  # It was woken and cancelled in the same iteration of the event loop: wake another one.
-                self._wake_next()
-            raise
+    def cancelled(self, waiter: Wait) -> None:
+        """The task that awaited ``waiter`` was cancelled."""
+        if waiter in self.waiters:
+            self.waiters.remove(waiter)
+        elif self.events:  # It was woken and cancelled in the same iteration of the event loop: wake another one.
+            self._wake_next()
 
     def _wake_next(self) -> None:
         while self.waiters:
