@@ -1,6 +1,7 @@
 """The metrics of nodes. Most tests run simulated nodes and read them as Prometheus would."""
 
 import asyncio
+import contextlib
 import time
 
 import pytest
@@ -10,9 +11,10 @@ pytest.importorskip("prometheus_client")
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from erlmesh import CallTimeout, GenServer, Node, NoProcess
+from erlmesh import NO_REPLY, CallError, CallTimeout, Exit, GenServer, Node, NoProcess
 from erlmesh.core.node_counters import PeerTotals
 from erlmesh.net.resolvers import NoEpmd
+from erlmesh.phoenix import PubSub
 from erlmesh.services.metrics import reading
 from erlmesh.services.metrics.catalogue import METRICS
 from erlmesh.terms import Atom
@@ -114,6 +116,99 @@ async def test_failed_attempts_and_dropped_messages_are_counted(scrape, cluster,
     assert scrape()("erlmesh_dropped_messages_total", node=a.name, reason="no_connection") == 1
     failures = scrape().all("erlmesh_connect_failures_total", node=a.name)
     assert sum(each.value for each in failures) == 1
+
+
+@cluster_test(2)
+async def test_messages_to_processes_that_do_not_exist_are_counted_on_their_node(scrape, cluster, a, b):
+    async def nothing(me):
+        pass
+
+    ended = b.spawn(nothing)
+    await cluster.sleep(1)
+    a.send(ended, Atom("hello"))
+    a.send((Atom("nobody"), Atom(b.name)), Atom("hello"))
+    b.send(ended, Atom("hello"))
+    await cluster.sleep(1)
+
+    found = [scrape()("erlmesh_dropped_messages_total", node=node.name, reason="no_process") for node in (a, b)]
+    assert found == [0, 3]
+
+
+class Answering(GenServer):
+    call_timeout = 1
+
+    async def handle_call(self, request, caller):
+        match request:
+            case b"slow":
+                await asyncio.sleep(5)
+            case b"later":
+                self.reply(caller, 1)
+                return NO_REPLY
+            case b"exit":
+                raise Exit(Atom("shutdown"))
+            case b"fail":
+                raise ValueError
+        return 42 if request == b"ok" else None
+
+
+@cluster_test(2)
+async def test_answered_calls_have_durations_by_outcome(scrape, cluster, a, b):
+    await Answering.start(b, name="server")
+    for request in ("ok", "ok", "slow", "later", "unknown", "exit"):
+        with contextlib.suppress(CallError):
+            await a.call((Atom("server"), Atom(b.name)), request.encode(), timeout=10)
+    await Answering.start(b, name="server")
+    with contextlib.suppress(CallError):
+        await a.call((Atom("server"), Atom(b.name)), b"fail")
+    await a.rpc(b.name, "erlmesh", "echo", [1])
+    with contextlib.suppress(CallError):
+        await a.rpc(b.name, "erlmesh", "echo", [1, 2, 3])
+    rex = (Atom("rex"), Atom(b.name))
+    await a.call(rex, (Atom("call"), Atom("erlmesh"), Atom("echo"), [1], a.internals.pid))
+
+    name = "erlmesh_served_call_duration_seconds"
+    found = {
+        (each.labels["kind"], each.labels["outcome"]): each.value
+        for each in scrape().all(f"{name}_count", node=b.name)
+        if each.value
+    }
+    assert found == {
+        ("call", "ok"): 2,
+        ("call", "timeout"): 1,
+        ("call", "later"): 1,
+        ("call", "unknown_call"): 1,
+        ("call", "exit"): 1,
+        ("call", "error"): 1,
+        ("rpc", "ok"): 2,
+        ("rpc", "error"): 1,
+    }
+    assert scrape()(f"{name}_count", node=a.name, kind="call", outcome="ok") == 0
+
+
+@cluster_test(1)
+async def test_durations_that_wait_to_be_counted_are_few(scrape, cluster, a):
+    server = await Answering.start(a)
+    for _ in range(20):
+        await a.call(server, b"ok")
+    timer = a.internals.state.counters.durations
+    await cluster.sleep(1)
+    assert timer.calls == timer.served_calls == []
+
+    for kind in ("", "served_"):
+        assert scrape()(f"erlmesh_{kind}call_duration_seconds_count", kind="call", outcome="ok") == 20
+
+
+@cluster_test(2)
+async def test_what_a_slow_subscriber_loses_is_counted(scrape, cluster, a, b):
+    async with PubSub(a, "App.PubSub") as sender, PubSub(b, "App.PubSub") as receiver:
+        assert await sender.ready()
+        slow = receiver.subscribe("news", limit=2)
+        for number in range(5):
+            await sender.broadcast("news", number)
+        await cluster.sleep(1)
+
+    assert slow.dropped == 3
+    assert scrape()("erlmesh_dropped_messages_total", node=b.name, reason="subscription_full") == 3
 
 
 @cluster_test(1)

@@ -20,6 +20,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from inspect import iscoroutinefunction
+from time import perf_counter
 from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 from erlmesh.behaviours.cancellation import require_cancelled_task
@@ -375,14 +376,28 @@ class GenServer:
         return sender in (self._parent, self.me.node.internals.pid) or not self.me.trap_exit
 
     async def _handle_call(self, request: Term, caller: Caller) -> None:
-        tracer = self.me.node.internals.state.counters.tracer
-        if tracer is None:
-            await self._answer_call(request, caller)
-        else:
-            with tracer.serving(type(self).__name__, request, caller):
-                await self._answer_call(request, caller)
+        counters = self.me.node.internals.state.counters
+        tracer, timer = counters.tracer, counters.durations
+        started, outcome = 0.0 if timer is None else perf_counter(), "error"
+        try:
+            if tracer is None:
+                outcome = await self._answer_call(request, caller)
+            else:
+                with tracer.serving(type(self).__name__, request, caller):
+                    outcome = await self._answer_call(request, caller)
+        except (Exit, asyncio.CancelledError):
+            outcome = "exit"
+            raise
+        finally:
+            if timer is not None:
+                if outcome == "ok":
+                    timer.served_calls.append(perf_counter() - started)
+                else:
+                    timer.served("call", started, outcome)
 
-    async def _answer_call(self, request: Term, caller: Caller) -> None:
+    async def _answer_call(self, request: Term, caller: Caller) -> str:
+        """Reply to a call. Return the outcome, for metrics."""
+        outcome = "ok"
         try:
             if self.call_timeout is None:
                 answer = await self._call(self._on_call, request, caller)
@@ -390,7 +405,7 @@ class GenServer:
                 async with asyncio.timeout(self.call_timeout) as limit:
                     answer = await self._call(self._on_call, request, caller)
         except PoolFull:
-            answer = OVERLOADED
+            answer, outcome = OVERLOADED, "overloaded"
         except TimeoutError:
             if self.call_timeout is None or not limit.expired():
                 raise
@@ -404,11 +419,11 @@ class GenServer:
                 seconds=self.call_timeout,
                 request=request,
             )
-            answer = TIMEOUT_REPLY
+            answer, outcome = TIMEOUT_REPLY, "timeout"
         if answer is NO_REPLY:
             if not self._pending.works_for(caller):
                 self._owed.promised(caller)
-            return
+            return "later"
         if answer is None:
             log.warning(
                 "unknown_call",
@@ -418,8 +433,9 @@ class GenServer:
                 pid=self.me.pid,
                 request=request,
             )
-            answer = (ERROR, (UNKNOWN_CALL, request))
+            answer, outcome = (ERROR, (UNKNOWN_CALL, request)), "unknown_call"
         self.reply(caller, answer)
+        return outcome
 
     def _refuse_call(self, caller: Caller) -> None:
         self.reply(caller, OVERLOADED)

@@ -37,10 +37,18 @@ if TYPE_CHECKING:
             """
 
     class CallTimer(Protocol):
-        """What counts the durations of calls, for metrics. It is called for each call, so it is quick."""
+        """What counts the durations of calls, for metrics. Most calls only add to a list, which is counted later."""
+
+        calls: list[float]
+        """The seconds of calls of this node (``gen_server:call``) that have succeeded."""
+        served_calls: list[float]
+        """The seconds of calls that a GenServer of this node has answered."""
 
         def ended(self, kind: str, started: float, failure: type[BaseException] | None) -> None:
             """A call has ended that began at ``started`` (``time.perf_counter``). ``failure`` is None for a value."""
+
+        def served(self, kind: str, started: float, outcome: str) -> None:
+            """This node has answered a call that it began to handle at ``started``."""
 
     class TracedCall(Protocol):
         """A call that may carry the context of a trace."""

@@ -42,6 +42,7 @@ class Inbox:
         self.topic = topic
         self.queue = MessageQueue(limit, overflow, byte_limit)
         self.statistics = statistics
+        self._counters = node.state.counters
         self.ended = False
         """No message follows. Those that wait are still delivered."""
         self.error: Exception | None = None
@@ -65,6 +66,7 @@ class Inbox:
 
     def _count_dropped(self, count: int) -> None:
         self.statistics.dropped += count
+        self._counters.add("dropped", "subscription_full", count)
         text = "the subscription to %s is full (%s messages, %s bytes): %s dropped"
         topic = ForeignText(self.topic)
         peer_log.write(

@@ -95,7 +95,10 @@ class GenCalls:
             registry.unalias(caller, ref)  # A late reply to an alias is dropped.
             sender.demonitor(caller, ref)
             if durations is not None:
-                durations.ended("call", started, failure)
+                if failure is None:
+                    durations.calls.append(perf_counter() - started)
+                else:
+                    durations.ended("call", started, failure)
 
     def _node_of(self, to: Destination) -> Atom:
         if type(to) is Pid:

@@ -131,6 +131,7 @@ class Router:
                 to = signal.to
                 process = processes.get(to.id | to.serial << 32)
                 if process is None or to.creation != creation or to.node is not atom:
+                    self.state.counters.add("dropped", "no_process")
                     continue
                 if process._handler is None and not process._pending_calls:
                     if process._mailbox.put(signal.message):  # It runs no code of a process.
@@ -194,11 +195,15 @@ class Router:
         process = self.registry.local(signal.to)
         if process is not None:
             self.delivery.deliver(process, signal.message, peer)
+        else:
+            self.state.counters.add("dropped", "no_process")
 
     def _on_send_name(self, signal: SendName, peer: Atom) -> None:
         process = self.registry.names.get(signal.name)
         if process is not None:
             self.delivery.deliver(process, signal.message, peer)
+        else:
+            self.state.counters.add("dropped", "no_process")
 
     def _on_send_alias(self, signal: SendAlias, peer: Atom) -> None:
         """Resolve the call that waits at this alias. Without such a call the message goes to the mailbox."""

@@ -37,6 +37,7 @@ class SignalSender:
         self._registry = state.registry
         self._local = state.registry.local
         self._delivery = state.delivery
+        self._counters = state.counters
         self._links = state.links
         self._monitors = state.monitors
         self._peers = state.peers
@@ -135,6 +136,8 @@ class SignalSender:
     def _send_local(self, process: LocalProcess | None, message: Term) -> None:
         if process is not None:
             self._delivery.deliver(process, self.copy(message))
+        else:
+            self._counters.add("dropped", "no_process")
 
     def _send_to_local_name(self, name: Atom, message: Term, *, strict: bool) -> None:
         process = self._registry.names.get(name)

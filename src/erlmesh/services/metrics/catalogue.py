@@ -160,7 +160,9 @@ METRICS: Final = (
         "counter",
         ("reason",),
         "Messages that this node has dropped: no_connection (their node could not be reached), connect_queue_full (too "
-        "much waited for a connection), mailbox_limit (their process was killed at its limit).",
+        "much waited for a connection), mailbox_limit (their process was killed at its limit), no_process (their "
+        "process has ended, or no process has the name), "
+        "subscription_full (a subscriber of Phoenix.PubSub was too slow). Replies that come too late are not counted.",
     ),
     # Calls
     Metric(
@@ -169,6 +171,14 @@ METRICS: Final = (
         ("kind", "outcome"),
         "How long calls of this node took. kind: call (gen_server:call) or rpc. outcome: ok, timeout, no_process, "
         "no_connection, exit (the other process ended), error (the function raised), cancelled.",
+    ),
+    Metric(
+        "erlmesh_served_call_duration_seconds",
+        "histogram",
+        ("kind", "outcome"),
+        "How long this node took for the calls that it answered. kind: call (handle_call of a GenServer) or rpc (an "
+        "exposed function, with its wait for a thread). outcome: ok, later (handle_call has returned, and the reply "
+        "comes later), timeout (call_timeout), overloaded, unknown_call, throw, exit, error.",
     ),
     Metric("erlmesh_function_calls_running", "gauge", (), "Exposed functions that run in threads now."),
     Metric("erlmesh_function_calls_waiting", "gauge", (), "Calls of exposed functions that wait for a thread."),

@@ -16,10 +16,14 @@ INTERVAL: Final = 0.5
 
 
 class LoopLag:
-    """Takes a sample every :data:`INTERVAL` seconds, while ``is_wanted()``, until :meth:`close`."""
+    """Takes a sample every :data:`INTERVAL` seconds, while ``is_wanted()``, until :meth:`close`.
 
-    def __init__(self, is_wanted: Callable[[], bool]) -> None:
+    ``on_sample()`` is called after each.
+    """
+
+    def __init__(self, is_wanted: Callable[[], bool], on_sample: Callable[[], object]) -> None:
         self._is_wanted = is_wanted
+        self._on_sample = on_sample
         self.counts = DurationCounts(LAG_BUCKETS)
         self._loop = asyncio.get_running_loop()
         self._start()
@@ -31,6 +35,7 @@ class LoopLag:
     def _sample(self) -> None:
         if self._is_wanted():
             self.counts.add(max(0.0, self._loop.time() - self._due))
+            self._on_sample()
             self._start()
 
     def close(self) -> None:

@@ -44,7 +44,7 @@ class NodeMetrics:
         self._durations = found if isinstance(found, CallDurations) else CallDurations()
         self._durations.users += 1
         runtime.state.counters.durations = self._durations
-        self._lag = LoopLag(lambda: self.is_open)
+        self._lag = LoopLag(lambda: self.is_open, self._durations.count_all)
         self._started = time.time() - (runtime.now() - runtime.started_at)
         self._last = Values(self._node)
         self._last_at = time.monotonic()
@@ -110,6 +110,8 @@ class NodeMetrics:
         values.add_durations("erlmesh_event_loop_lag_seconds", self._lag.counts)
         for (kind, outcome), counts in self._durations.by_outcome().items():
             values.add_durations("erlmesh_call_duration_seconds", counts, kind, outcome)
+        for (kind, outcome), counts in self._durations.served_by_outcome().items():
+            values.add_durations("erlmesh_served_call_duration_seconds", counts, kind, outcome)
         self._last, self._last_at = values, time.monotonic()
         return values
 

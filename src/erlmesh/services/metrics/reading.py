@@ -34,6 +34,13 @@ MAX_RANKED: Final = 20_000
 """Groups of a scope that are looked at to find the largest ones."""
 MAX_PROCESSES: Final = 100_000
 """Processes whose mailboxes are looked at."""
+DROP_REASONS: Final = (
+    "no_connection",
+    "connect_queue_full",
+    "mailbox_limit",
+    "no_process",
+    "subscription_full",
+)
 MAX_RECONNECTING: Final = 100
 """Lost peers that are listed."""
 
@@ -75,8 +82,7 @@ def _read_connections(values: Values, runtime: Runtime) -> None:
     values.add_all("erlmesh_refused_connections", {"wrong_cookie": 0} | counters.counts("refused"))
     values.add("erlmesh_reconnect_attempts", sum(counters.counts("attempts").values()))
     values.add("erlmesh_reconnects", sum(counters.counts("reconnects").values()))
-    reasons = {"no_connection": 0, "connect_queue_full": 0, "mailbox_limit": 0}
-    values.add_all("erlmesh_dropped_messages", reasons | counters.counts("dropped"))
+    values.add_all("erlmesh_dropped_messages", dict.fromkeys(DROP_REASONS, 0) | counters.counts("dropped"))
 
 
 def _read_peers(values: Values, runtime: Runtime) -> None:

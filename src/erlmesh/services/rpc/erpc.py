@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from time import perf_counter
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard
 
@@ -38,11 +39,11 @@ from erlmesh.terms import Atom, Pid, Term
 from erlmesh.terms.foreign_text import ForeignText
 
 if TYPE_CHECKING:
-    from erlmesh.core.node_counters import Tracer
+    from erlmesh.core.node_counters import NodeCounters
     from erlmesh.runtime.process import LocalProcess
     from erlmesh.runtime.runtime import Runtime
 
-__all__ = ["Apply", "function_name", "is_mfa", "run_call", "serve"]
+__all__ = ["Apply", "function_name", "is_mfa", "outcome_of_kind", "run_call", "serve"]
 
 log = event_log("erlmesh.erpc")
 _peer_log = PeerLog(log)
@@ -65,10 +66,10 @@ def serve(node: Runtime, functions: FunctionTable) -> None:
 
     def execute_call(me: LocalProcess, result: Term, *mfa: Term) -> Coroutine[Any, Any, None] | None:
         # The caller monitors the process. It gives up when it demonitors, terminates, or loses the connection.
-        return _Call(me, mfa, result, node.is_monitored, node.state.counters.tracer).start(functions)
+        return _Call(me, mfa, result, node.is_monitored, node.state.counters).start(functions)
 
     def execute_cast(me: LocalProcess, *mfa: Term) -> Coroutine[Any, Any, None] | None:
-        return _Call(me, mfa, tracer=node.state.counters.tracer).start(functions)
+        return _Call(me, mfa, counters=node.state.counters).start(functions)
 
     node.serve_spawn_request("erpc", "execute_call", 4, execute_call)
     node.serve_spawn_request("erpc", "execute_cast", 3, execute_cast)
@@ -81,7 +82,7 @@ class _Call:
     received. ``is_monitored(pid)`` tells whether the result is wanted; None for a cast, which has no result.
     """
 
-    __slots__ = ("_is_monitored", "_me", "_mfa", "_result", "_span", "_tracer", "_was_monitored")
+    __slots__ = ("_is_monitored", "_me", "_mfa", "_result", "_span", "_started", "_timer", "_tracer", "_was_monitored")
 
     def __init__(
         self,
@@ -89,10 +90,12 @@ class _Call:
         mfa: tuple[Term, ...],
         result: Term = None,
         is_monitored: Callable[[Pid], bool] | None = None,
-        tracer: Tracer | None = None,
+        counters: NodeCounters | None = None,
     ) -> None:
         self._me = me
-        self._tracer = tracer
+        self._tracer = None if counters is None else counters.tracer
+        self._timer = None if counters is None else counters.durations
+        self._started = 0.0 if self._timer is None else perf_counter()
         self._span: Any = None
         self._mfa = mfa
         self._result = result
@@ -159,6 +162,8 @@ class _Call:
         kind, value, stack = answer
         if self._span is not None and self._tracer is not None:
             self._tracer.end_function(self._span, kind.name)
+        if self._timer is not None:
+            self._timer.served("rpc", self._started, outcome_of_kind(kind))
         if self._is_monitored is None:
             self._me.stop(NORMAL)
         elif kind is ERROR:
@@ -183,6 +188,11 @@ def is_mfa(mfa: tuple[Term, ...]) -> TypeGuard[MFA]:
     """Return whether these are a module, a function and a list of arguments."""
     module, function, arguments = mfa
     return type(module) is Atom and type(function) is Atom and type(arguments) is list
+
+
+def outcome_of_kind(kind: Atom) -> str:
+    """Return the outcome of an answer, for metrics: ``ok``, ``throw``, ``exit`` or ``error``."""
+    return "ok" if kind is RETURN else kind.name
 
 
 def function_name(mfa: MFA) -> str:

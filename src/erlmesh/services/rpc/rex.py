@@ -19,6 +19,7 @@ Source: ``handle_call/3``, ``handle_cast/2`` and ``handle_info/2`` in rpc.erl.
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from erlmesh.core import gen
@@ -27,7 +28,7 @@ from erlmesh.runtime.exceptions import ERROR, EXIT, THROW
 from erlmesh.runtime.peer_log import PeerLog
 from erlmesh.runtime.process_types import StopMode
 from erlmesh.services.gen_server import BADARG
-from erlmesh.services.rpc.erpc import Apply, function_name, is_mfa, run_call
+from erlmesh.services.rpc.erpc import Apply, function_name, is_mfa, outcome_of_kind, run_call
 from erlmesh.terms import Atom, Pid, Ref, Term
 from erlmesh.terms.foreign_text import ForeignText
 
@@ -135,9 +136,13 @@ class Rex:
         tracer, span = self._node.state.counters.tracer, None
         if tracer is not None and is_mfa((module, function, arguments)):
             span = tracer.start_function("rpc", function_name((module, function, arguments)), me.group_leader)
+        timer = self._node.state.counters.durations
+        started = 0.0 if timer is None else perf_counter()
         kind, value, stack = await run_call(me, self._apply, module, function, arguments)
         if tracer is not None and span is not None:
             tracer.end_function(span, kind.name)
+        if timer is not None:
+            timer.served("rpc", started, outcome_of_kind(kind))
         if kind is EXIT:
             return _badrpc(value)
         if kind is ERROR:
