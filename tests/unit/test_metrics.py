@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import time
 
 import pytest
@@ -209,6 +210,34 @@ async def test_what_a_slow_subscriber_loses_is_counted(scrape, cluster, a, b):
 
     assert slow.dropped == 3
     assert scrape()("erlmesh_dropped_messages_total", node=b.name, reason="subscription_full") == 3
+
+
+@cluster_test(1)
+async def test_a_forked_child_has_no_series_of_the_node(scrape, cluster, a):
+    pid = os.getpid()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: pid + 1)
+        assert scrape().samples == []
+
+    assert scrape()("erlmesh_node_up") == 1
+
+
+@cluster_test(1)
+async def test_names_of_others_cannot_break_the_format_and_have_few_series(scrape, cluster, a):
+    async def member(me):
+        await me.receive()
+
+    pid = a.spawn(member)
+    hostile = ['"} 1\nevil 1', "\\", "\x1b[31m", "\u202e", "long" * 2000, b"\xff", Atom('x"y'), ("t", 1)]
+    for group in [*hostile, *range(300)]:
+        a.pg.join(group, pid)
+    scope = a.pg.start_scope(Atom('scope"\n{}'))
+    scope.join("g", pid)
+    found = scrape().all("erlmesh_group_members")
+
+    assert len(found) == reading.MAX_GROUPS + 2
+    assert all(len(text) <= 201 and text.isprintable() for each in found for text in each.labels.values())
+    assert sum(each.value for each in found) == len(hostile) + 300 + 1
 
 
 @cluster_test(1)

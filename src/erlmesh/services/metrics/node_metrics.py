@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Final
@@ -35,6 +36,7 @@ class NodeMetrics:
     def __init__(self, runtime: Runtime, services: NodeServices) -> None:
         """The event loop of the node calls this, while the node runs."""
         self._closed = False
+        self._process_id = os.getpid()
         self._runtime = runtime
         self._services = services
         self._node = printable(runtime.name)
@@ -51,6 +53,11 @@ class NodeMetrics:
         self._lock = threading.Lock()
         self._asked: threading.Event | None = None
         """Set when the loop has read the tables. None while no thread waits for that."""
+
+    @property
+    def is_in_this_process(self) -> bool:
+        """False in a forked child, which has a copy of the registry, but not the node and its event loop."""
+        return self._process_id == os.getpid()
 
     @property
     def is_open(self) -> bool:

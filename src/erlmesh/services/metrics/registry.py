@@ -74,7 +74,7 @@ class NodesCollector:
 
     def collect(self) -> Iterator[object]:
         """Read all nodes, and yield a family for each metric. Any thread may call this."""
-        values = read_all(list(self._nodes.values()))
+        values = read_all([node for node in list(self._nodes.values()) if node.is_in_this_process])
         found = {metric.name: metric for each in values for metric in each.metrics()}
         for metric in found.values():
             yield self._family(metric, values)
