@@ -55,4 +55,4 @@ def _value(value: object) -> object:
         return value
     if isinstance(value, int) and value.bit_length() <= 64:
         return value
-    return value[:MAX_TEXT] if isinstance(value, str) else foreign_text(value)
+    return str.__str__(value)[:MAX_TEXT] if isinstance(value, str) else foreign_text(value)

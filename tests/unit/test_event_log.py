@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import re
 import sys
 from pathlib import Path
@@ -143,6 +144,32 @@ def test_a_record_of_a_program_keeps_its_own_fields(caplog):
     assert (line["order"], line["ratio"], line["what"], line["message_id"]) == (7, "nan", "<object>", "m\x00")
     assert len(line["message"]) == MAX_TEXT
     assert "event" not in line
+
+
+class WithoutText(str):
+    """A text whose methods fail."""
+
+    def __getitem__(self, key):
+        raise ValueError
+
+
+class WithoutRepr:
+    def __repr__(self):
+        raise ValueError
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["\ud800", "\x00\n\u2028", b"\xff", math.nan, 10**5000, {"a": 1}, [1] * 10**5, WithoutText("a"), WithoutRepr()],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_field_of_any_type_is_one_line_of_json(value):
+    line = JsonFormatter().format(logging.makeLogRecord({"msg": "\ud800\n\x1b[0m", "field": value}))
+
+    assert line.isascii()
+    assert line.isprintable()
+    assert len(line) < 70_000
+    assert {*json.loads(line)} == {"time", "level", "logger", "message", "field"}
 
 
 def test_an_exception_is_a_field(caplog):

@@ -1,5 +1,8 @@
 """The tables of ``erlmesh top``: their rows, their order, their text, and the keys."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from erlmesh import Atom, Pid
@@ -7,7 +10,9 @@ from erlmesh.cli.top_view import TopView
 from erlmesh.core.cluster_view.cluster import ClusterView
 from erlmesh.core.cluster_view.processes import ProcessRow, beam_row, etop_row, sample
 from erlmesh.core.cluster_view.tables import TABLES, cell_text, make_table, sorted_rows
+from erlmesh.core.cluster_view.texts import columns_of, fitting
 
+ROOT = Path(__file__).parent.parent.parent
 A, B = "a@10.0.0.1", "b@10.0.0.2"
 PID = Pid(Atom(A), 64, 0, 7)
 
@@ -162,6 +167,29 @@ def test_keys_choose_the_table_its_order_and_its_rows():
     assert top.is_paused
     assert top.press("x")
     assert not top.press("q")
+
+
+def test_wide_letters_and_marks_do_not_move_the_columns():
+    rows = make_table("groups", reports(a=view(groups=[group("<0.1.0>")])), {}, 100.0)
+    rows = [{**rows[0], "group": name} for name in ("日本語", "e\u0301\u0301", "g" * 60, "日" * 60)]
+
+    lines = TopView("groups").lines("groups", rows)
+
+    assert {columns_of(line[: line.index("the same")]) for line in lines[1:]} == {lines[0].index("views")}
+    assert fitting("日本語", 3) == "日"
+    assert fitting("e\u0301x", 1) == "e\u0301"
+    assert fitting("abc", -1) == ""
+
+
+def test_the_guide_lists_the_keys_of_each_table():
+    text = (ROOT / "docs" / "howto" / "watching.md").read_text()
+    row = make_table("nodes", reports(a=view()), {}, 100.0)[0]
+    keys = {shape.name: [column.key for column in shape.columns] for shape in TABLES}
+    keys["nodes"] = [*row]
+
+    for name, names in keys.items():
+        (line,) = re.findall(rf"^\| `{name}` \| (.*) \|$", text, re.MULTILINE)
+        assert re.findall(r"`(\w+)`", line) == names
 
 
 def test_a_wrong_column_is_an_error_that_lists_the_columns():

@@ -17,6 +17,7 @@ from erlmesh.cli.map import connect_to_all
 from erlmesh.cli.output import shown
 from erlmesh.cli.top_view import KEYS, TopView
 from erlmesh.core.cluster_view.tables import make_table
+from erlmesh.core.cluster_view.texts import columns_of, fitting
 from erlmesh.errors import NodeStartError
 from erlmesh.node import Node
 from erlmesh.services.viewing.collector import Collector
@@ -129,7 +130,8 @@ class Screen:
         for place, text in zip(places, lines, strict=True):
             if place < height:
                 style = self._curses.A_REVERSE if place in (titles, height - 1) else self._curses.A_NORMAL
-                self._write(place, text[: width - 1].ljust(width - 1) if style else text[: width - 1], style)
+                shown = fitting(text, width - 1)
+                self._write(place, shown + " " * (width - 1 - columns_of(shown)) if style else shown, style)
         self._window.refresh()
 
     def _write(self, line: int, text: str, style: int) -> None:

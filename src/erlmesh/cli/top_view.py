@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from erlmesh.core.cluster_view.tables import TABLES, Row, TableShape, cell_text, sorted_rows
+from erlmesh.core.cluster_view.tables import TABLES, Column, Row, TableShape, cell_text, sorted_rows
+from erlmesh.core.cluster_view.texts import columns_of, fitting
 
 __all__ = ["KEYS", "TopView"]
 
 KEYS: Final = "q quit  n nodes  l links  p processes  g groups  </> sort column  r reverse  up/down scroll  space pause"
 SHAPES: Final = {shape.name: shape for shape in TABLES}
 MAX_CELL: Final = 48
-"""Characters of a cell."""
+"""Columns of a cell on the terminal."""
 
 
 class TopView:
@@ -80,11 +81,10 @@ class TopView:
         order = self._orders[name] if mark_order else None
         titles = [column.title + ("*" if column.key == order else "") for column in columns]
         cells = [[_cut(cell_text(row[column.key], column.kind)) for column in columns] for row in rows]
-        widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
+        widths = [max(map(columns_of, column)) for column in zip(titles, *cells, strict=True)]
         return [
             "  ".join(
-                cell.rjust(width) if column.is_number else cell.ljust(width)
-                for cell, width, column in zip(line, widths, columns, strict=True)
+                _padded(cell, width, column) for cell, width, column in zip(line, widths, columns, strict=True)
             ).rstrip()
             for line in (titles, *cells)
         ]
@@ -94,4 +94,9 @@ _SCROLLS: Final = {"down": 1, "up": -1, "pagedown": 1, "pageup": -1}
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= MAX_CELL else text[: MAX_CELL - 1] + "…"
+    return text if columns_of(text) <= MAX_CELL else fitting(text, MAX_CELL - 1) + "…"
+
+
+def _padded(cell: str, width: int, column: Column) -> str:
+    blanks = " " * (width - columns_of(cell))
+    return blanks + cell if column.is_number else cell + blanks

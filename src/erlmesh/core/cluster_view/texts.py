@@ -3,16 +3,43 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Final
 
 from erlmesh.terms import Atom, Pid, Term
 from erlmesh.terms.foreign_text import foreign_text
 
-__all__ = ["parse_pid", "pid_text", "plain_text", "term_text"]
+__all__ = ["columns_of", "fitting", "parse_pid", "pid_text", "plain_text", "term_text"]
 
 _DEPTH: Final = 3
 _ITEMS: Final = 8
 _PID: Final = re.compile(r"<0\.(\d{1,10})\.(\d{1,10})>")
+
+
+def columns_of(text: str) -> int:
+    """Return how many columns of a terminal a printable text takes: some letters of Asia take two, marks none."""
+    if text.isascii():
+        return len(text)
+    return sum(map(_columns, text))
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def fitting(text: str, columns: int) -> str:
+    """Return the part of ``text`` that fits into so many columns of a terminal."""
+    if text.isascii():
+        return text[: max(0, columns)]
+    kept = 0
+    for character in text:
+        columns -= _columns(character)
+        if columns < 0:
+            break
+        kept += 1
+    return text[:kept]
 
 
 def term_text(term: Term) -> str:
