@@ -149,6 +149,8 @@ def test_a_record_of_a_program_keeps_its_own_fields(caplog):
 class WithoutText(str):
     """A text whose methods fail."""
 
+    __slots__ = ()
+
     def __getitem__(self, key):
         raise ValueError
 

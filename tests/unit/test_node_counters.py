@@ -99,3 +99,15 @@ def test_durations_are_counted_in_buckets():
 
     assert counts.buckets() == [("0.1", 2), ("1", 3), ("+Inf", 4)]
     assert counts.total == 3.65
+
+
+def test_several_durations_are_counted_as_single_ones():
+    durations = [0.1, 5.0, 0.05, 1.0, 0.100001, 1.0, 7.0, 0.0]
+    single, several = DurationCounts((0.1, 1.0)), DurationCounts((0.1, 1.0))
+    for duration in durations:
+        single.add(duration)
+
+    several.add_all(durations)
+    several.add_all([])
+
+    assert (several.buckets(), round(several.total, 9)) == (single.buckets(), round(single.total, 9))

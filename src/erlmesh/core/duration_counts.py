@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import Counter
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from functools import partial
 from itertools import accumulate
 
 __all__ = ["DurationCounts"]
@@ -28,11 +26,14 @@ class DurationCounts:
         self.total += seconds
 
     def add_all(self, durations: Sequence[float]) -> None:
-        """Count several durations. It takes a third of the time of single ones."""
-        counts = self.counts
-        for bucket, number in Counter(map(partial(bisect_left, self.bounds), durations)).items():
-            counts[bucket] += number
-        self.total += sum(durations)
+        """Count several durations. A sorted list has few places to find, so this is faster than one at a time."""
+        ordered, before = sorted(durations), 0
+        for bucket, bound in enumerate(self.bounds):
+            after = bisect_right(ordered, bound, before)
+            self.counts[bucket] += after - before
+            before = after
+        self.counts[-1] += len(ordered) - before
+        self.total += sum(ordered)
 
     def buckets(self) -> list[tuple[str, float]]:
         """Return the upper bounds as text, each with the number of durations up to it. The last is ``+Inf``."""

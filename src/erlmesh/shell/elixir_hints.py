@@ -75,7 +75,7 @@ _MODULES: Final = {
     "Code": "`exec(text)` and `import module` run code of Python",
     "DateTime": "`datetime.now(UTC)` in Python, after `from datetime import UTC, datetime`",
     "GenStage": "stages are the classes Consumer and Producer of `erlmesh.gen_stage`",
-    "Logger": "`logging.warning(text)` in Python, after `import logging`",
+    "Logger": "Python has the module logging: `from logging import warning`, then `warning(text)`",
     "Map": "`Map.get(map, :key)` is `map[:key]` in Python, and `Map.put(map, :key, 1)` is `{**map, Atom('key'): 1}`",
     "Phoenix": "use `erlmesh.phoenix`: `pubsub = PubSub(node, name)` in a program",
     "ets": "a table of ETS is a dict of Python",
