@@ -107,8 +107,8 @@ MUTANTS = [
     Mutant(
         SERVER + "_answer_call",
         "an unknown call is not answered",
-        "answer = (ERROR, (UNKNOWN_CALL, request))",
-        "return",
+        'answer, outcome = (ERROR, (UNKNOWN_CALL, request)), "unknown_call"',
+        "return outcome",
     ),
     Mutant(
         SERVER + "_is_to_end",
