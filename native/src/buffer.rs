@@ -84,6 +84,14 @@ impl Out {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Write the first `length` of these bytes. It is a copy of a fixed size, which is faster.
+    #[inline]
+    pub fn extend_padded<const SIZE: usize>(&mut self, bytes: &[u8; SIZE], length: usize) {
+        let end = self.bytes.len() + length;
+        self.bytes.extend_from_slice(bytes);
+        self.bytes.truncate(end);
+    }
+
     /// Write a tag and a number of 16 bits.
     #[inline]
     pub fn tag_u16(&mut self, tag: u8, number: u16) {

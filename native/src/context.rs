@@ -11,6 +11,7 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyString, PyTuple, PyType};
 use crate::digest::digest;
 use crate::ffi_tools::{clear_error, fold, hash_bytes, is_exact, GilCell, Slot};
 use crate::terms::{ImproperList, Pid, Ref};
+use crate::written_atoms::WrittenAtoms;
 
 const CACHE_SIZE: usize = 1024;
 
@@ -41,6 +42,7 @@ pub struct Context {
     pids: GilCell<Box<[Option<Py<Pid>>]>>,
     pub stack: GilCell<Vec<*mut ffi::PyObject>>,
     pub scratch: GilCell<Vec<u8>>,
+    pub written_atoms: WrittenAtoms,
 }
 
 /// The addresses of the term classes, for comparison with the type of an object.
@@ -120,6 +122,7 @@ impl Context {
             pids: GilCell::new((0..CACHE_SIZE).map(|_| None).collect()),
             stack: GilCell::new(Vec::new()),
             scratch: GilCell::new(Vec::new()),
+            written_atoms: WrittenAtoms::default(),
             atom_class: atom.unbind(),
             _classes: classes,
             types,

@@ -141,6 +141,8 @@ impl<'a, 'py> PythonAtoms<'a, 'py> {
 }
 
 impl AtomRefs for PythonAtoms<'_, '_> {
+    const RUNS_PYTHON: bool = true;
+
     fn get(&mut self, _py: Python<'_>, atom: &Bound<'_, PyAny>) -> Option<u8> {
         if self.has_failed {
             return None;

@@ -20,6 +20,9 @@ use crate::terms::{ImproperList, Pid, Ref};
 
 /// The atoms that a frame's header can list.
 pub trait AtomRefs {
+    /// Whether `get` can run Python code.
+    const RUNS_PYTHON: bool = false;
+
     /// The index that an atom has in the header of the frame; None if the atom must be written in full.
     ///
     /// It is called for every occurrence of an atom, in the order of the bytes.
@@ -114,7 +117,17 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
     }
 
     /// Write an atom in full.
+    #[inline]
     fn name(&mut self, atom: &Bound<'py, PyAny>) -> Result<(), GiveUp> {
+        match self.context.written_atoms.write(self.py, atom.as_ptr(), self.out) {
+            true => Ok(()),
+            false => self.new_name(atom),
+        }
+    }
+
+    #[cold]
+    fn new_name(&mut self, atom: &Bound<'py, PyAny>) -> Result<(), GiveUp> {
+        let start = self.out.bytes.len();
         let Some(name) = self.context.atom_name.get(atom) else {
             return Err(self.failed());
         };
@@ -126,6 +139,7 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
                 .tag_u16(tags::ATOM_UTF8_EXT, u16::try_from(text.len()).map_err(|_| GiveUp)?),
         }
         self.out.extend(text);
+        self.context.written_atoms.keep(atom, &self.out.bytes[start..]);
         Ok(())
     }
 
@@ -145,14 +159,10 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
 
     #[inline]
     pub fn integer(&mut self, number: Borrowed<'_, 'py, PyAny>) -> Result<(), GiveUp> {
-        let mut overflow = 0;
-        // SAFETY: it is an int.
-        let value = unsafe { ffi::PyLong_AsLongLongAndOverflow(number.as_ptr(), &mut overflow) };
-        if overflow != 0 {
-            return self.long_integer(number);
+        match self.quick_integer(number) {
+            true => Ok(()),
+            false => self.long_integer(number),
         }
-        self.short_integer(value);
-        Ok(())
     }
 
     #[inline]
@@ -166,24 +176,70 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
         }
     }
 
-    /// Write an integer of at most 64 bits, without running Python code. Return false if it is something else.
+    /// Write a common leaf without running Python code. Return false if it is something else, or needs Python code.
+    ///
+    /// # Safety
+    /// `item` must be a valid object.
+    #[inline]
+    unsafe fn quick(&mut self, item: *mut ffi::PyObject) -> Result<bool, GiveUp> {
+        // SAFETY: it is a valid object, also while it is written, because no Python code runs. Each cast follows the
+        // check of the exact type.
+        unsafe {
+            let kind = ffi::Py_TYPE(item);
+            let item = Borrowed::from_ptr(self.py, item);
+            if kind == &raw mut ffi::PyLong_Type {
+                return Ok(self.quick_integer(item));
+            } else if kind == self.context.types.atom {
+                return Ok(self.quick_atom(item));
+            } else if kind == &raw mut ffi::PyBytes_Type {
+                self.bytes(item.cast_unchecked())?;
+            } else if kind == &raw mut ffi::PyUnicode_Type {
+                self.text(item)?;
+            } else if kind == &raw mut ffi::PyFloat_Type {
+                self.float(item)?;
+            } else {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Write an integer of at most 64 bits. Return false for a longer one.
+    #[inline]
+    fn quick_integer(&mut self, number: Borrowed<'_, 'py, PyAny>) -> bool {
+        let mut overflow = 0;
+        // SAFETY: it is an int.
+        let value = unsafe { ffi::PyLong_AsLongLongAndOverflow(number.as_ptr(), &mut overflow) };
+        if overflow == 0 {
+            self.short_integer(value);
+        }
+        overflow == 0
+    }
+
+    /// Do the same for an object of any type. In a long list of integers this is faster than `quick`.
     ///
     /// # Safety
     /// `item` must be a valid object.
     #[inline]
     unsafe fn leaf_integer(&mut self, item: *mut ffi::PyObject) -> bool {
-        let mut overflow = 0;
-        // SAFETY: it is a valid object, and an int where that is needed.
-        let value = unsafe {
-            if ffi::Py_TYPE(item) != &raw mut ffi::PyLong_Type {
-                return false;
-            }
-            ffi::PyLong_AsLongLongAndOverflow(item, &mut overflow)
-        };
-        if overflow == 0 {
-            self.short_integer(value);
+        // SAFETY: it is a valid object.
+        unsafe {
+            ffi::Py_TYPE(item) == &raw mut ffi::PyLong_Type && self.quick_integer(Borrowed::from_ptr(self.py, item))
         }
-        overflow == 0
+    }
+
+    #[inline]
+    fn quick_atom(&mut self, atom: Borrowed<'_, 'py, PyAny>) -> bool {
+        if A::RUNS_PYTHON {
+            return false;
+        }
+        match self.atoms.get(self.py, &atom) {
+            Some(index) => {
+                self.out.extend(&[tags::ATOM_CACHE_REF, index]);
+                true
+            }
+            None => self.context.written_atoms.write(self.py, atom.as_ptr(), self.out),
+        }
     }
 
     fn long_integer(&mut self, number: Borrowed<'_, 'py, PyAny>) -> Result<(), GiveUp> {
@@ -308,7 +364,7 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
             // SAFETY: it is a list. It can change while Python code runs, so the item gets a reference of its own, unless
             // it is written at once.
             let item = unsafe { ffi::PyList_GetItem(list.as_ptr(), index) };
-            if !item.is_null() && unsafe { self.leaf_integer(item) } {
+            if !item.is_null() && unsafe { self.leaf_integer(item) || self.quick(item)? } {
                 continue;
             }
             let Some(item) = (unsafe { Bound::from_borrowed_ptr_or_opt(self.py, item) }) else {
@@ -340,7 +396,17 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
     }
 
     /// Write a list as STRING_EXT if all its elements are bytes. Otherwise write nothing and return false.
+    #[inline]
     fn string(&mut self, list: Borrowed<'_, 'py, PyAny>, count: u16) -> bool {
+        // SAFETY: it is a list of `count` items, which are valid objects.
+        let is_candidate = unsafe {
+            let first = ffi::PyList_GetItem(list.as_ptr(), 0);
+            !first.is_null() && is_number(first)
+        };
+        is_candidate && self.bytes_of_list(list, count)
+    }
+
+    fn bytes_of_list(&mut self, list: Borrowed<'_, 'py, PyAny>, count: u16) -> bool {
         let mark = self.out.mark();
         self.out.tag_u16(tags::STRING_EXT, count);
         for index in 0..isize::try_from(count).unwrap_or(0) {
@@ -386,7 +452,7 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
         }
         let (values, originals) = self.map_parts(&map)?;
         let has_originals = !originals.is_empty();
-        self.pairs(values.as_borrowed(), depth, |encoder, key, depth| {
+        self.pairs(values.as_borrowed(), depth, !has_originals, |encoder, key, depth| {
             if has_originals {
                 // SAFETY: it is a dict. The result is borrowed from it, or null.
                 let original = unsafe { ffi::PyDict_GetItemWithError(originals.as_ptr(), key.as_ptr()) };
@@ -427,16 +493,18 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
         if !self.has_distinct_keys(dict) {
             return Err(GiveUp);
         }
-        self.pairs(dict, depth, |encoder, key, depth| {
+        self.pairs(dict, depth, true, |encoder, key, depth| {
             encoder.term(key.as_borrowed(), depth)
         })
     }
 
-    /// Write a dict. `write_key` gets each key and the depth of the parts.
+    /// Write a dict. `write_key` gets each key and the depth of the parts; not a key that is a leaf, if
+    /// `are_keys_original`.
     fn pairs(
         &mut self,
         dict: Borrowed<'_, 'py, PyDict>,
         depth: u32,
+        are_keys_original: bool,
         write_key: impl Fn(&mut Self, &Bound<'py, PyAny>, u32) -> Result<(), GiveUp>,
     ) -> Result<(), GiveUp> {
         let count = dict.len();
@@ -444,17 +512,18 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
         let (mut position, mut written) = (0, 0);
         let (mut key, mut value) = (std::ptr::null_mut(), std::ptr::null_mut());
         // SAFETY: it is a dict. Python code can change it between two steps, so key and value get references of their
-        // own. PyDict_Next checks the position against the dict of that moment.
+        // own, unless they are written at once. PyDict_Next checks the position against the dict of that moment.
         while unsafe { ffi::PyDict_Next(dict.as_ptr(), &mut position, &mut key, &mut value) } != 0 {
-            let (key, value) = unsafe {
-                (
-                    Bound::from_borrowed_ptr(self.py, key),
-                    Bound::from_borrowed_ptr(self.py, value),
-                )
-            };
-            write_key(self, &key, depth + 1)?;
-            self.term(value.as_borrowed(), depth + 1)?;
             written += 1;
+            if !are_keys_original || !unsafe { self.quick(key)? } {
+                let kept = unsafe { Bound::from_borrowed_ptr(self.py, value) };
+                let key = unsafe { Bound::from_borrowed_ptr(self.py, key) };
+                write_key(self, &key, depth + 1)?;
+                self.term(kept.as_borrowed(), depth + 1)?;
+            } else if !unsafe { self.quick(value)? } {
+                let value = unsafe { Bound::from_borrowed_ptr(self.py, value) };
+                self.term(value.as_borrowed(), depth + 1)?;
+            }
         }
         if written == count {
             Ok(())
@@ -510,6 +579,6 @@ impl<'py, A: AtomRefs> Encoder<'_, 'py, A> {
 unsafe fn is_number(item: *mut ffi::PyObject) -> bool {
     unsafe {
         let kind = ffi::Py_TYPE(item);
-        kind == &raw mut ffi::PyLong_Type || (kind != &raw mut ffi::PyBool_Type && ffi::PyLong_Check(item) != 0)
+        kind == &raw mut ffi::PyLong_Type || (ffi::PyLong_Check(item) != 0 && kind != &raw mut ffi::PyBool_Type)
     }
 }

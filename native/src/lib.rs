@@ -49,6 +49,7 @@ mod wakeups;
 mod watchdog;
 mod wire;
 mod wire_format;
+mod written_atoms;
 
 use pyo3::prelude::*;
 

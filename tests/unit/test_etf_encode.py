@@ -1,5 +1,6 @@
 """The encoder writes every term as OTP does with modern tags, and refuses other values with a reason."""
 
+import gc
 from collections import OrderedDict
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
@@ -13,7 +14,7 @@ from erlmesh.errors import EncodeError
 from erlmesh.etf import decode, decode_term, encode, encode_term
 from erlmesh.etf.encode import _write_deep
 from erlmesh.etf.encode import encode as pure_encode
-from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, exact_key
+from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref, atoms, exact_key
 from terms_strategy import nodes, terms
 
 AB = Atom("a@b")
@@ -198,3 +199,46 @@ def test_a_deep_term_is_encoded_as_a_shallow_one_is(wrap):
 
     assert data == pure_encode(deep)
     assert len(data) - len(encode([])) == 1000 * (len(encode(shallow)) - len(encode([])))
+
+
+def test_an_atom_is_written_with_its_own_name_also_at_the_address_of_a_freed_one():
+    for number in range(3000):
+        name = f"atom {number}"
+
+        assert encode([Atom(name)]) == b"\x83l\x00\x00\x00\x01w" + bytes([len(name)]) + name.encode() + b"j"
+        atoms._recent.clear()
+
+
+def test_the_native_part_keeps_a_bounded_number_of_atoms_that_it_has_written():
+    for number in range(5000):
+        encode(Atom(f"written {number}"))
+    atoms._recent.clear()
+    gc.collect()
+
+    assert sum(name.startswith("written ") for name in atoms._atoms) <= 512
+
+
+@pytest.mark.parametrize("make", [dict, Map])
+@pytest.mark.parametrize("key", [Atom("key"), 7, b"key", "key", 1.5, Pid(AB, 1, 2, 3), (1, 2)])
+@pytest.mark.parametrize("value", [Atom("a value"), 2**40, b"value", "value", 2.5, [1, "two"], (Atom("key"), [300])])
+def test_a_map_is_written_in_its_order_whatever_its_parts_are(make, key, value):
+    parts = b"".join(encode(part)[1:] for part in (key, value, 9, value))
+
+    assert encode(make({key: value, 9: value})) == b"\x83t\x00\x00\x00\x02" + parts
+
+
+class Emptying:
+    """References of a header. A look-up empties a dict that is being written."""
+
+    def __init__(self, emptied):
+        self.emptied = emptied
+
+    def get(self, _atom):
+        self.emptied.clear()
+
+
+@pytest.mark.skipif(native.module is None, reason="the pure encoder raises RuntimeError, as each loop over a dict does")
+def test_a_value_stays_alive_when_a_look_up_empties_its_dict():
+    emptied = {Atom("key"): b"a value".upper()}
+
+    assert encode_term(emptied, Emptying(emptied)) == b"t\x00\x00\x00\x01w\x03keym\x00\x00\x00\x07A VALUE"
