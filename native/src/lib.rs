@@ -26,6 +26,7 @@ mod fragments;
 mod frame_reader;
 mod frame_writer;
 mod frames;
+mod group_messages;
 mod integer_lists;
 mod mailbox;
 mod prefix_cache;
@@ -67,6 +68,7 @@ fn erlmesh_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<direct_delivery::DirectDelivery>()?;
     reply_to::add_to(module)?;
     module.add_class::<read_turn::ReadTurn>()?;
+    group_messages::add_to(module)?;
     module.add_class::<read_ahead::ReceiveBudget>()?;
     watchdog::add_to(module)?;
     #[cfg(target_os = "linux")]

@@ -171,7 +171,8 @@ class GroupTable:
         ``names`` are in the order of ``groups``. There can be hundreds of thousands, so this runs little Python code
         for each of them.
         """
-        if not self._members.keys().isdisjoint(groups):
+        # Of two views, Python goes through the smaller one.
+        if not self._members.keys().isdisjoint(groups.keys()):
             return False
         self._members |= groups
         pairs = zip(groups, names, strict=True)

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import chain
 from operator import attrgetter
-from typing import Final, TypeGuard
+from typing import TYPE_CHECKING, Final, TypeGuard
 
+from erlmesh import native
 from erlmesh.terms import Atom, Pid, Term
 
 __all__ = ["are_on", "is_sync_of", "parse_pids"]
@@ -30,6 +31,13 @@ def parse_pids(value: Term) -> list[Pid] | None:
 def is_sync_of(node: Atom, value: Term) -> TypeGuard[list[tuple[Term, list[Pid]]]]:
     """True for ``[{Group, [Pid]}]`` with processes of ``node`` only."""
     return _is_sync(value) and are_on(node, chain.from_iterable(pids for _, pids in value))
+
+
+pure_is_sync_of: Final = is_sync_of
+"""``is_sync_of`` in Python."""
+
+if not TYPE_CHECKING and native.module is not None:
+    is_sync_of = native.module.is_sync_of
 
 
 def are_on(node: Atom, pids: Iterable[Pid]) -> bool:
