@@ -83,6 +83,8 @@ class Node:
     @accept_fields_of(NodeConfig)
     def __init__(self, config: NodeConfig) -> None:
         self._config = config
+        self._joins: Sequence[Atom | str] = tuple(config.join)
+        """The nodes that :meth:`joined` waits for. A command connects with them itself."""
         self._services_or_none: NodeServices | None = None
         self._builtins = FunctionTable()
         self.internals = self._make_runtime(
@@ -289,7 +291,7 @@ class Node:
         """
         from erlmesh.services.joining import wait_until_joined  # noqa: PLC0415 - most nodes need it never
 
-        return await wait_until_joined(self.internals, self.global_, self._config.join, timeout)
+        return await wait_until_joined(self.internals, self.global_, self._joins, timeout)
 
     def on_loop_blocked(self, callback: Callable[[float], bool] | None) -> None:
         """Call ``callback(seconds)``, in another thread, at growing intervals while code blocks this node's event loop.

@@ -22,6 +22,10 @@ async def app(me: Process):
             raise ValueError("as asked")
         return
 
+async def joining(me: Process):
+    print("joined:", await me.node.joined(), me.node.nodes(), flush=True)
+    await me.receive()
+
 def no_process():
     pass
 """
@@ -58,6 +62,15 @@ def test_the_node_stops_with_its_app(start, erlmesh, message, code):
     shell.ask(f'send((Atom("app"), Atom("plato@127.0.0.1")), Atom("{message}"))')
 
     assert plato.process.wait(timeout=10) == code
+
+
+def test_an_app_waits_for_the_nodes_of_join(start, erlmesh):
+    socrates = erlmesh.start("start", "--name", "socrates")
+    socrates.wait_for("is up")
+
+    plato = start("--join", "socrates", "--app", "mypackage.models:joining")
+
+    assert "joined: True ['socrates@127.0.0.1']" in plato.wait_for("joined:")
 
 
 @pytest.mark.parametrize(

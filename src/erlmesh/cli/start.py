@@ -154,6 +154,7 @@ async def _run(
     slot: WorkerSlot | None = None,
 ) -> int:
     node = Node.from_config(settings.config)
+    node._joins = settings.join  # The program waits for them, although the command connects.
     for module, name in exposed:
         node.expose(module, as_=name)
     announce = partial(print, flush=True) if port is None else partial(log.info, "announced", "%s")
