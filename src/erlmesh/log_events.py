@@ -119,7 +119,7 @@ EVENTS: Final[dict[str, str]] = {
     "tracker_guest_moved": "The node that tracks for a guest is lost.",
     "tracker_guest_failed": "No node tracks for a guest now.",
     # Shards
-    "shards_without_cluster": "The cluster of the option `join` is not reached. Shards are held without it.",
+    "shards_without_cluster": "The cluster, or a connected node, does not answer. Shards are held without it.",
     "shards_not_moved": "The node stops, and not all states have moved to other nodes in time.",
     "shard_release_late": "A shard was not released in time. Another node may take it.",
     "shard_number_differs": "Another node has another number of shards.",

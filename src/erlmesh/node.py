@@ -412,8 +412,9 @@ class Node:
         """Take part in holding ``shards`` shards: each is held by one process of all nodes that call this.
 
         Use it as ``async with``. See :class:`erlmesh.sharding.Shards` for the events. ``name`` and ``shards`` must be
-        the same on all nodes. A node waits for :meth:`joined`, and listens for ``settle`` seconds, before it takes a
-        shard. A move waits at most ``release_timeout`` seconds for the old holder (None: for ever).
+        the same on all nodes. Before it takes a shard, a node waits for :meth:`joined`, at most five seconds for an
+        answer of each connected node, and listens for ``settle`` seconds. A move waits at most ``release_timeout``
+        seconds for the old holder (None: for ever).
 
         After a cut, each side holds all shards. With a ``quorum``, only a side with that many nodes does: pass more
         than half of them, the same number on all nodes. A takeover from a lost node then takes ``settle`` seconds

@@ -10,6 +10,7 @@ from erlmesh.terms import Atom
 from simulation.sharding.workers import Worker, holders
 
 SHARDS = 32
+CANDIDATES = (b"erlmesh_shards", b"feeds")
 
 
 async def settled(mesh, workers):
@@ -24,6 +25,8 @@ async def settled(mesh, workers):
 
 async def workers_on(mesh, **options):
     workers = [Worker(mesh, node, shards=SHARDS, **options) for node in mesh]
+    await mesh.wait_until(lambda: all(len(node.pg.get_members(CANDIDATES)) == len(workers) for node in mesh))
+    await mesh.sleep(0.1)  # Those that came first have released what is not theirs.
     await settled(mesh, workers)
     return workers
 
@@ -55,6 +58,46 @@ async def test_nothing_is_taken_before_the_node_has_listened(cluster):
     assert worker.shards.holder("AAPL") is None
     await mesh.wait_until(lambda: len(worker.running) == SHARDS)
     assert mesh.now() < 2.5
+
+
+async def test_nothing_is_taken_before_each_connected_node_has_said_what_it_holds(cluster):
+    mesh = await cluster(2)
+    a, b = mesh
+    workers = await workers_on(mesh)
+    (c,) = await mesh.start("c", join=[b.name])
+
+    def pause(message):  # At this moment it is connected, and has not yet told its groups.
+        if message == (Atom("nodeup"), Atom(a.name)):
+            mesh.pause(a)
+
+    c.monitor_nodes(c.spawn_handler(pause).pid)
+    workers.append(Worker(mesh, c, shards=SHARDS))
+    await mesh.wait_until(lambda: mesh.is_paused(a))
+
+    await mesh.sleep(3.0)
+    assert not workers[-1].running & workers[0].running
+    mesh.resume(a)
+    await mesh.wait_until(lambda: workers[-1].running)
+
+    assert not workers[-1].running & workers[0].running
+    await settled(mesh, workers)
+
+
+@pytest.mark.parametrize("how", ["silent", "lost"])
+async def test_a_connected_node_that_does_not_answer_is_waited_for_some_seconds(cluster, caplog, how):
+    mesh = await cluster(2)
+    a, b = mesh
+    mesh.pause(a)
+    worker = Worker(mesh, b, shards=SHARDS)
+
+    await mesh.sleep(4.9)
+    assert not worker.running
+    if how == "lost":
+        mesh.kill(a)
+    await mesh.wait_until(lambda: len(worker.running) == SHARDS, timeout=1.0)
+
+    said = "a@10.0.0.1 has not answered" in caplog.text
+    assert said is (how == "silent")
 
 
 async def test_the_next_node_takes_as_soon_as_it_hears_of_the_death_of_a_holder(cluster):

@@ -131,6 +131,12 @@ MUTANTS = [
         "pass",
     ),
     Mutant(
+        SHARDS + "_listen_then_join",
+        "a candidate joins before connected nodes have answered",
+        "await self._wait_for_answers()",
+        "pass",
+    ),
+    Mutant(
         SHARDS + "_let_go",
         "a release has no time limit",
         "timer = asyncio.get_running_loop().call_later(seconds, self._release_late, release)",

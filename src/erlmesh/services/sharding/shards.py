@@ -41,6 +41,8 @@ log = event_log("erlmesh.shards")
 EVENT: Final = Atom("shards")
 """The first element of the messages that a process gets: ``(Atom("shards"), event)``."""
 MAX_SHARDS: Final = 65_536
+ANSWER_TIMEOUT: Final = 5.0
+"""Seconds to wait for the answers of connected nodes, as for ``node.joined()``."""
 _ENDED: Final = Atom("erlmesh_shards_ended")
 
 
@@ -128,7 +130,9 @@ class Shards:
     # Life
 
     def start(self) -> None:
-        """Become a candidate: wait for ``node.joined()``, listen for ``settle`` seconds, then join. It returns at once.
+        """Become a candidate, and return at once.
+
+        It waits for ``node.joined()``, for an answer of each connected node, and for ``settle`` seconds. Then it joins.
 
         Raises ``RuntimeError`` if it was started before.
         """
@@ -285,8 +289,28 @@ class Shards:
                 "%s: the cluster of the option join is not reached; shards are held without it",
                 self._name,
             )
+        await self._wait_for_answers()
         await asyncio.sleep(self._settings.settle)
         server.join()
+
+    async def _wait_for_answers(self) -> None:
+        """Wait until each connected node has answered. Then it has also told its groups, or does so next.
+
+        A node is connected before its event loop has read anything. If that loop is busy for longer than ``settle``,
+        this node would take what the other one holds.
+        """
+        node = self._node
+        asked = {name: asyncio.create_task(node.ping(name)) for name in node.nodes()}
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                await asyncio.gather(*asked.values())
+        except TimeoutError:
+            silent = ", ".join(name for name, task in asked.items() if task.cancelled())
+            text = "%s: %s has not answered; shards are held without it"
+            log.warning("shards_without_cluster", text, self._name, silent)
+        finally:
+            for task in asked.values():
+                task.cancel()
 
     def _member_ended(self) -> None:
         if self._server is not None:
