@@ -444,6 +444,94 @@ async def test_a_cast_of_a_function_is_in_the_trace(spans, cluster, a, b):
     assert client.parent.span_id == ours.get_span_context().span_id
 
 
+# Casts
+
+
+class Noting(GenServer):
+    """Notes the trace in which it handles a cast."""
+
+    async def init(self, notes):
+        self.notes = notes
+
+    async def handle_cast(self, request):
+        self.notes.append((request, trace.get_current_span().get_span_context().trace_id))
+
+
+@pytest.mark.parametrize("target", ["pid", "name"])
+def test_a_cast_takes_the_context_to_both_nodes(target):
+    @traced_test()
+    async def check(spans, cluster, a, b):
+        notes = []
+        for node in (a, b):
+            pid = await Noting.start(node, notes, name="noting")
+            to = pid if target == "pid" else (Atom("noting"), Atom(node.name))
+
+            async def send(me, to=to, request=Atom(node.name[0])):  # noqa: B008
+                with spans.provider.get_tracer("test").start_as_current_span("ours"):
+                    me.cast(to, (request, [1, 2]))
+                me.cast(to, Atom("outside"))
+
+            await a.run(send)
+            await cluster.sleep(1)
+            ours, handled = spans.one("ours"), spans.one("Noting.handle_cast")
+            assert is_child(handled, ours)
+            assert handled.kind.name == "CONSUMER"
+            assert handled.attributes["messaging.operation.name"] == node.name[0]
+            assert notes == [((Atom(node.name[0]), [1, 2]), ours.context.trace_id), (Atom("outside"), 0)]
+            assert not node.internals.state.counters.tracer._casts
+            notes.clear()
+            spans.clear()
+
+    check()
+
+
+@traced_test()
+async def test_a_cast_to_nobody_and_one_to_a_plain_process_change_nothing(spans, cluster, a, b):
+    got = []
+
+    async def plain(me):
+        got.append(await me.receive())
+
+    there, here = b.spawn(plain), a.spawn(plain)
+
+    async def send(me):
+        with spans.provider.get_tracer("test").start_as_current_span("ours"):
+            for to in (there, here, "nobody", (Atom("nobody"), Atom(b.name)), (Atom("x"), Atom("c@10.0.0.99"))):
+                me.cast(to, 1)
+
+    await a.run(send)
+    await cluster.sleep(1)
+
+    assert got == [(Atom("$gen_cast"), 1)] * 2
+    assert [span.name for span in spans.all()] == ["ours"]
+
+
+@traced_test(traced=("a",))
+async def test_a_cast_to_a_node_that_makes_no_traces_has_no_token(spans, cluster, a, b):
+    notes = []
+    server = await Noting.start(b, notes)
+    tokens = tokens_on_the_wire(b)
+
+    async def send(me):
+        with spans.provider.get_tracer("test").start_as_current_span("ours"):
+            me.cast(server, 1)
+
+    await a.run(send)
+    await cluster.sleep(1)
+
+    assert notes == [(1, 0)]
+    assert {*tokens} <= {None}
+
+
+@traced_test()
+async def test_casts_that_no_server_handles_are_bounded(spans, cluster, a, b):
+    tracer = b.internals.state.counters.tracer
+    for number in range(node_traces.MAX_CASTS + 10):
+        tracer.received([Send(PID, PID, (Atom("$gen_cast"), number), make_token(PID, {"traceparent": PARENT}))])
+
+    assert len(tracer._casts) == node_traces.MAX_CASTS
+
+
 # Tokens
 
 

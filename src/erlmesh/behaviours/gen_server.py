@@ -356,7 +356,12 @@ class GenServer:
                 await self._handle_call(message[2], message[1])
                 return
             if kind is GEN_CAST and len(message) == 2:
-                await self._call(self._on_cast, message[1])
+                tracer = self.me.node.internals.state.counters.tracer
+                if tracer is None:
+                    await self._call(self._on_cast, message[1])
+                else:
+                    with tracer.serving_cast(type(self).__name__, message):
+                        await self._call(self._on_cast, message[1])
                 return
             if kind is EXIT and len(message) == 3 and self._is_to_end(message[1]):
                 if message[2] is SHUTDOWN and self.me.node.internals.is_stopping:

@@ -36,6 +36,15 @@ if TYPE_CHECKING:
             result is None if the call is not traced.
             """
 
+        def context_for(self, node: Atom) -> Any:
+            """Return what carries the current context with a cast to ``node``: a token, or the context on this node.
+
+            None if the cast carries nothing.
+            """
+
+        def keep_cast(self, message: Term, context: Any) -> None:
+            """A process of this node gets this cast, with what :meth:`context_for` has returned."""
+
     class CallTimer(Protocol):
         """What counts the durations of calls, for metrics. Most calls only add to a list, which is counted later."""
 
@@ -70,6 +79,9 @@ if TYPE_CHECKING:
 
         def serving(self, server: str, request: Term, caller: Term) -> AbstractContextManager[None]:
             """A GenServer handles a call within the block."""
+
+        def serving_cast(self, server: str, message: Term) -> AbstractContextManager[None]:
+            """A GenServer handles a cast within the block. ``message`` is the object that was delivered."""
 
         def start_function(self, kind: str, function: str, peer: Pid | None) -> Any:
             """An exposed function is called in the context of its process. Return its span."""

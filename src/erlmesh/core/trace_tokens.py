@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from erlmesh.core.gen import GEN_CALL
+from erlmesh.core.gen import GEN_CALL, GEN_CAST
 from erlmesh.terms import ImproperList, Pid, Ref, Term
 
-__all__ = ["MAX_BYTES", "MAX_PAIRS", "call_ref", "context_of", "make_token", "reply_ref", "sequence_of"]
+__all__ = ["MAX_BYTES", "MAX_PAIRS", "call_ref", "context_of", "is_cast", "make_token", "reply_ref", "sequence_of"]
 
 MAX_PAIRS: Final = 16
 MAX_BYTES: Final = 8192
@@ -57,6 +57,11 @@ def call_ref(message: Term) -> Ref | None:
     if not isinstance(message, tuple) or len(message) != 3 or message[0] is not GEN_CALL:
         return None
     return reply_ref(message[1])
+
+
+def is_cast(message: Term) -> bool:
+    """Return whether a message is one of ``gen_server:cast``."""
+    return type(message) is tuple and len(message) == 2 and message[0] is GEN_CAST
 
 
 def reply_ref(caller: Term) -> Ref | None:

@@ -143,6 +143,8 @@ class ProcessOps(Protocol):
     def on_demonitor(self, ref: Ref, callback: Callable[[], object] | None) -> None:
         """Call ``callback()`` when the origin gives up the monitor ``ref``, or is lost. None removes the callback."""
 
+    def send_traced(self, process: LocalProcess, to: Destination, message: Term) -> bool: ...
+
     def alias(self, process: LocalProcess) -> Ref: ...
 
     def unalias(self, process: LocalProcess, ref: Ref) -> bool: ...
@@ -438,7 +440,9 @@ class LocalProcess:
 
     def cast(self, to: Destination, message: SendableTerm, *, connect: bool = True) -> None:
         """``gen_server:cast``: send ``{'$gen_cast', message}``. For an unregistered local name it is dropped."""
-        self._signals.send(self, to, gen.cast(message), connect, False)
+        request = gen.cast(message)
+        if not self._ops.send_traced(self, to, request):
+            self._signals.send(self, to, request, connect, False)
 
     def reply(self, caller: tuple[Pid, Term], answer: SendableTerm) -> None:
         """Reply to ``{'$gen_call', caller, request}``.

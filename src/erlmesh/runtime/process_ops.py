@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from erlmesh.core.gen import is_library_request
 from erlmesh.runtime.mailbox import Mailbox
-from erlmesh.runtime.process import MFA, Body, LocalProcess
+from erlmesh.runtime.process import MFA, Body, Destination, LocalProcess
 from erlmesh.runtime.router import Router
 from erlmesh.terms import Atom, Pid, Ref, Term
 
@@ -112,6 +112,11 @@ class NodeProcessOps:
         child = self._spawn(body, arguments, name)
         child.group_leader = parent.group_leader
         return child.pid
+
+    def send_traced(self, process: LocalProcess, to: Destination, message: Term) -> bool:
+        """Send a cast with the context of the current span. False if it carries none, and has not been sent."""
+        observer = self._router.state.counters.calls
+        return observer is not None and self._router.signal_sender.send_traced(process, to, message, observer)
 
     async def spawn_remote(self, parent: LocalProcess, node: Atom, mfa: MFA, options: list[Atom]) -> tuple[Pid, Ref]:
         leader = parent.group_leader or self._group_leader()

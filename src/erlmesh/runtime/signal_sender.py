@@ -6,7 +6,7 @@ Each method turns its call into a signal at once and passes it to the router or 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from erlmesh.core.exit_reasons import NOPROC
 from erlmesh.etf import encode_term
@@ -16,6 +16,9 @@ from erlmesh.runtime.process import Destination, LocalProcess
 from erlmesh.runtime.running_process import RUNNING, suspend_later
 from erlmesh.terms import Atom, Pid, Ref, Term
 from erlmesh.terms.copying import copy_term
+
+if TYPE_CHECKING:
+    from erlmesh.core.node_counters import CallObserver
 
 __all__ = ["SignalSender"]
 
@@ -132,6 +135,37 @@ class SignalSender:
             self.send(caller, to, message, strict=False)
         elif peer.busy:
             suspend_later(caller, peer)
+
+    def send_traced(self, sender: LocalProcess, to: Destination, message: Term, observer: CallObserver) -> bool:
+        """Send a cast with the current context. False if it carries none, or cannot be sent at once."""
+        target: Pid | Atom
+        if type(to) is Pid:
+            node, target = to.node, to
+        elif type(to) is tuple and len(to) == 2:
+            node, target = Atom(to[1]), Atom(to[0])
+        elif isinstance(to, (Atom, str)):
+            node, target = self._atom, Atom(to)
+        else:
+            return False
+        peer = self._peers.get(node)
+        context = None if peer is None and node is not self._atom else observer.context_for(node)
+        if context is None:
+            return False
+        if peer is not None:
+            if isinstance(target, Pid):
+                peer.send(Send(sender.pid, target, message, context))
+            else:
+                peer.send(SendName(sender.pid, target, message, context))
+            if peer.busy:
+                suspend_later(sender, peer)
+            return True
+        process = self._local(target) if isinstance(target, Pid) else self._registry.names.get(target)
+        if process is None:
+            return False
+        delivered = self.copy(message)
+        observer.keep_cast(delivered, context)
+        self._delivery.deliver(process, delivered)
+        return True
 
     def _send_local(self, process: LocalProcess | None, message: Term) -> None:
         if process is not None:

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from erlmesh.core.trace_tokens import call_ref, context_of, make_token, reply_ref, sequence_of
+from erlmesh.core.trace_tokens import call_ref, context_of, is_cast, make_token, reply_ref, sequence_of
 from erlmesh.proto.control import Send, SendName, Signal
 from erlmesh.services.tracing.spans import (
     Block,
@@ -41,6 +41,8 @@ __all__ = ["MAX_CALLS", "NodeTraces"]
 
 MAX_CALLS: Final = 10_000
 """Calls that wait for an answer whose contexts are kept. Of older ones, the context is lost."""
+MAX_CASTS: Final = 1000
+"""Casts that no GenServer has handled yet. Their messages are kept, so there are fewer."""
 _NOT_TRACED: Final[AbstractContextManager[None]] = nullcontext()
 
 
@@ -59,6 +61,8 @@ class NodeTraces:
         self._node = foreign_text(runtime.name)
         self._calls: OrderedDict[Ref, Any] = OrderedDict()
         """By reference: the tokens of calls that have arrived, and the contexts of those to a process of this node."""
+        self._casts: OrderedDict[int, tuple[Term, Any]] = OrderedDict()
+        """Casts that no GenServer has handled yet, by the identity of the message, each with its token or context."""
         self._last_token: tuple[Any, Term] = (None, None)
         """The last context that was sent, and its token. A span often makes several calls."""
         self._last_carrier: tuple[dict[str, str], Any] = ({}, api.empty)
@@ -111,6 +115,46 @@ class NodeTraces:
                 ref = call_ref(signal.message)
                 if ref is not None:
                     self._keep(ref, signal.token)
+                elif is_cast(signal.message):
+                    self.keep_cast(signal.message, signal.token)
+
+    # Casts
+
+    def context_for(self, node: Atom) -> Any:
+        """See ``CallObserver``. A cast outside of a trace carries nothing."""
+        if self._api.state(None) is SpanState.NONE:
+            return None
+        context = self._api.current()
+        if node is self._runtime.atom:
+            return context
+        return self._token_of(context) if node in self._counters.tracing_peers else None
+
+    def keep_cast(self, message: Term, context: Any) -> None:
+        """Keep the token or the context of a cast until a GenServer handles it."""
+        self._casts[id(message)] = message, context
+        if len(self._casts) > MAX_CASTS:
+            self._casts.popitem(last=False)
+
+    def serving_cast(self, server: str, message: Term) -> AbstractContextManager[None]:
+        """A span for a cast that a GenServer handles, if it came with a context."""
+        found = self._casts.pop(id(message), None)
+        if found is None:
+            return _NOT_TRACED
+        context = self._context_of(found[1])
+        if not self._makes_span(context):
+            return Block(self._api, context)
+        attributes = LazyAttributes(self._cast_attributes, server, message, found[1])
+        span = self._api.start(f"{server}.handle_cast", self._api.consumer, attributes, context)
+        return SpanBlock(self._api, span, context)
+
+    def _cast_attributes(self, server: str, message: tuple[Term, Term], kept: Any) -> dict[str, str | int]:
+        return {
+            "messaging.system": "erlang",
+            "messaging.operation.name": request_name(message[1]),
+            "messaging.destination.name": server,
+            "erlmesh.node": self._node,
+            **_sequence(kept),
+        }
 
     def _keep(self, ref: Ref, kept: Any) -> None:
         self._calls[ref] = kept

@@ -94,7 +94,11 @@ class OpenTelemetry:
                 "node.traces() needs the package opentelemetry-api: pip install 'erlmesh[otel]'"
             ) from error
         self._context, self._propagate, self._trace = context, propagate, trace
-        self.client, self.server = trace.SpanKind.CLIENT, trace.SpanKind.SERVER
+        self.client, self.server, self.consumer = (
+            trace.SpanKind.CLIENT,
+            trace.SpanKind.SERVER,
+            trace.SpanKind.CONSUMER,
+        )
         self.current, self.attach, self.detach = context.get_current, context.attach, context.detach
         self.empty = context.Context()
         """A context without a span."""
