@@ -60,7 +60,7 @@ def has_ended(pid):
 
 def test_a_plain_function_runs_in_a_thread(start):
     plato, shell = start("models:thread")
-    shell.until('rpc.call(:"plato@127.0.0.1", :models, :thread, [1])', "True")
+    shell.until('rpc.call(:"plato@127.0.0.1", :models, :thread, [1])', "true")
     plato.process.send_signal(signal.SIGTERM)
 
     assert plato.process.wait(timeout=10) == 0

@@ -60,7 +60,7 @@ def test_an_unfinished_line_continues_and_an_empty_line_ends_the_statement():
 
 
 def test_tab_completes():
-    assert type_keys("Node.se" + TAB, ")\r")[0] == ':"socrates@127.0.0.1"\n'
+    assert type_keys("Node.sel" + TAB, ")\r")[0] == ':"socrates@127.0.0.1"\n'
 
 
 def test_tab_at_the_beginning_of_a_line_indents():
