@@ -378,8 +378,8 @@ class Node:
 
         There are spans for ``call`` and ``rpc`` of this node, for calls that a GenServer handles, and for exposed
         functions. The context goes with calls between nodes of erlmesh that both do this. ``close()`` of the result
-        ends it. With ``start_traces=False`` only calls below a span make spans: a call outside of all traces costs
-        nothing more.
+        ends it. With ``start_traces=False`` only calls below a span make spans, so a call outside of all traces
+        costs little.
 
         Raises ImportError without the package: ``pip install 'erlmesh[otel]'``.
         """
