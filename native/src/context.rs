@@ -40,7 +40,7 @@ pub struct Context {
     seed: u64,
     names: GilCell<Box<[Option<Name>]>>,
     pids: GilCell<Box<[Option<Py<Pid>>]>>,
-    pub stack: GilCell<Vec<*mut ffi::PyObject>>,
+    pub stack: GilCell<Vec<Py<PyAny>>>,
     pub scratch: GilCell<Vec<u8>>,
     pub written_atoms: WrittenAtoms,
 }

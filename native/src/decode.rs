@@ -65,6 +65,29 @@ pub struct Decoder<'a, 'py> {
 }
 
 impl<'a, 'py> Decoder<'a, 'py> {
+    /// A decoder that continues where another one stopped, with the items of its stack.
+    pub fn resumed(
+        py: Python<'py>,
+        data: &'a [u8],
+        pos: usize,
+        atoms: &'a [Py<PyAny>],
+        items: Vec<Py<PyAny>>,
+    ) -> Result<Self, GiveUp>
+    where
+        'py: 'a,
+    {
+        let context = Context::get(py).map_err(|_| GiveUp)?;
+        Ok(Decoder {
+            py,
+            context,
+            data,
+            pos,
+            tail: &[],
+            atoms,
+            stack: Stack::with_items(py, context, items),
+        })
+    }
+
     #[inline]
     fn new(py: Python<'py>, data: &'a [u8], pos: usize, atoms: &'a [Py<PyAny>]) -> Result<Self, GiveUp>
     where
@@ -133,6 +156,10 @@ impl<'a, 'py> Decoder<'a, 'py> {
     }
 
     // Bytes
+
+    pub fn position(&self) -> usize {
+        self.pos
+    }
 
     #[inline]
     pub fn byte(&mut self) -> Result<u8, GiveUp> {
@@ -430,7 +457,8 @@ impl<'a, 'py> Decoder<'a, 'py> {
     fn map(&mut self, depth: u32) -> Result<Bound<'py, PyAny>, GiveUp> {
         let count = self.count()?;
         if depth >= MAX_DEPTH {
-            return self.deep(Open::new(Kind::Map, count.checked_mul(2).ok_or(GiveUp)?, &self.stack));
+            let open = Open::map(self.py, count, &self.stack)?;
+            return self.deep(open);
         }
         let mut pairs = Pairs::new(self.py);
         for _ in 0..count {
@@ -443,29 +471,27 @@ impl<'a, 'py> Decoder<'a, 'py> {
 
     /// Add a pair to a map that is read.
     #[inline]
-    pub fn add_pair(
-        &self,
-        pairs: &mut Pairs<'py>,
-        key: Bound<'py, PyAny>,
-        value: Bound<'py, PyAny>,
-    ) -> Result<(), GiveUp> {
+    pub fn add_pair(&self, pairs: &mut Pairs, key: Bound<'py, PyAny>, value: Bound<'py, PyAny>) -> Result<(), GiveUp> {
+        let values = pairs.values.bind(self.py);
         if self.context.is_own_key(&key) {
-            return self.set_item(&pairs.values, &key, &value);
+            return self.set_item(values, &key, &value);
         }
         let unique = self.context.exact_key(&key).map_err(|_| GiveUp)?;
-        self.set_item(&pairs.values, &unique, &value)?;
+        self.set_item(values, &unique, &value)?;
         if unique.is(&key) {
             return Ok(());
         }
-        let originals = pairs.originals.get_or_insert_with(|| PyDict::new(self.py));
-        self.set_item(originals, &unique, &key)
+        let originals = pairs.originals.get_or_insert_with(|| PyDict::new(self.py).unbind());
+        self.set_item(originals.bind(self.py), &unique, &key)
     }
 
-    pub fn map_of(&self, pairs: Pairs<'py>, count: usize) -> Result<Bound<'py, PyAny>, GiveUp> {
-        if pairs.values.len() != count {
+    pub fn map_of(&self, pairs: Pairs, count: usize) -> Result<Bound<'py, PyAny>, GiveUp> {
+        let values = pairs.values.into_bound(self.py);
+        if values.len() != count {
             return Err(GiveUp); // the same key twice
         }
-        self.context.new_map(&pairs.values, pairs.originals).map_err(|_| GiveUp)
+        let originals = pairs.originals.map(|originals| originals.into_bound(self.py));
+        self.context.new_map(&values, originals).map_err(|_| GiveUp)
     }
 
     #[inline]
@@ -484,15 +510,15 @@ impl<'a, 'py> Decoder<'a, 'py> {
 }
 
 /// The pairs of a map that is read: the values by exact key, and the keys that differ from their exact key.
-pub struct Pairs<'py> {
-    values: Bound<'py, PyDict>,
-    originals: Option<Bound<'py, PyDict>>,
+pub struct Pairs {
+    values: Py<PyDict>,
+    originals: Option<Py<PyDict>>,
 }
 
-impl<'py> Pairs<'py> {
-    pub fn new(py: Python<'py>) -> Self {
+impl Pairs {
+    pub fn new(py: Python<'_>) -> Self {
         Pairs {
-            values: PyDict::new(py),
+            values: PyDict::new(py).unbind(),
             originals: None,
         }
     }

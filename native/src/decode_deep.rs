@@ -9,81 +9,137 @@ use crate::tags;
 use crate::term_stack::Stack;
 
 /// A container with some elements still to be read. Those that are read lie on the decoder's stack from `base` on.
-pub struct Open<'py> {
-    kind: Kind<'py>,
+pub struct Open {
+    kind: Kind,
     base: usize,
     /// The number of terms still to be read. The tail of a list is one of them, and a pair of a map is two.
     missing: usize,
 }
 
-pub enum Kind<'py> {
+pub enum Kind {
     Tuple,
     List,
-    Map,
+    /// With the number of its pairs and those that are read. Only a key without its value lies on the stack.
+    Map(usize, Pairs),
     /// With all but its free variables.
-    Fun(Box<FunHead<'py>>),
+    Fun(Box<FunHead>),
+    /// What is around the whole term.
+    Outside,
 }
 
-pub struct FunHead<'py> {
+pub struct FunHead {
     pub arity: u8,
     pub uniq: [u8; 16],
     pub index: u32,
-    pub module: Bound<'py, PyAny>,
+    pub module: Py<PyAny>,
     pub old_index: i32,
     pub old_uniq: i32,
-    pub pid: Bound<'py, PyAny>,
+    pub pid: Py<PyAny>,
 }
 
-impl<'py> Open<'py> {
-    pub fn new(kind: Kind<'py>, missing: usize, stack: &Stack<'_, 'py>) -> Self {
+impl Open {
+    pub fn new(kind: Kind, missing: usize, stack: &Stack<'_, '_>) -> Self {
         Open {
             kind,
             base: stack.len(),
             missing,
         }
     }
+
+    pub fn map(py: Python<'_>, count: usize, stack: &Stack<'_, '_>) -> Result<Self, GiveUp> {
+        let missing = count.checked_mul(2).ok_or(GiveUp)?;
+        Ok(Open::new(Kind::Map(count, Pairs::new(py)), missing, stack))
+    }
+
+    /// What is around a term that has not begun.
+    pub fn outside() -> Self {
+        Open {
+            kind: Kind::Outside,
+            base: 0,
+            missing: 1,
+        }
+    }
 }
+
+/// Bytes of a list of bytes that count as one more step.
+const STRING_BYTES_OF_STEP: usize = 1 << 8;
 
 impl<'py> Decoder<'_, 'py> {
     /// Read the elements of a container whose head is read, at any depth.
     #[cold]
     #[inline(never)]
-    pub fn deep(&mut self, first: Open<'py>) -> Result<Bound<'py, PyAny>, GiveUp> {
-        let mut inner = first;
-        let mut outer = Vec::new();
+    pub fn deep(&mut self, first: Open) -> Result<Bound<'py, PyAny>, GiveUp> {
+        let mut open = vec![Open::outside(), first];
+        self.run(&mut open, usize::MAX)?.ok_or(GiveUp)
+    }
+
+    /// Read the elements of the containers that are `open`, the innermost one last. Stop after so many `steps`.
+    ///
+    /// Each term that begins and each container that is made is a step. Return None if some are left. `open` is of no
+    /// use after `GiveUp`.
+    pub fn run(&mut self, open: &mut Vec<Open>, steps: usize) -> Result<Option<Bound<'py, PyAny>>, GiveUp> {
+        let mut inner = open.pop().ok_or(GiveUp)?;
+        let mut left = steps;
         loop {
             if inner.missing == 0 {
                 let item = self.close(inner)?;
-                match outer.pop() {
-                    None => return Ok(item),
-                    Some(next) => inner = next,
+                inner = open.pop().ok_or(GiveUp)?;
+                if matches!(inner.kind, Kind::Outside) {
+                    return Ok(Some(item));
                 }
-                self.stack.push(item);
-                continue;
-            }
-            inner.missing -= 1;
-            let tag = self.byte()?;
-            if tag == tags::LIST_EXT && inner.missing == 0 && matches!(inner.kind, Kind::List) {
-                inner.missing = self.count()? + 1; // the tail continues the list
-                continue;
-            }
-            match self.open(tag)? {
-                Some(next) => outer.push(std::mem::replace(&mut inner, next)),
-                None => {
+                self.add(&mut inner, item)?;
+            } else {
+                inner.missing -= 1;
+                let start = self.position();
+                let tag = self.byte()?;
+                if tag == tags::LIST_EXT && inner.missing == 0 && matches!(inner.kind, Kind::List) {
+                    inner.missing = self.count()? + 1; // the tail continues the list
+                } else if let Some(next) = self.open(tag)? {
+                    open.push(std::mem::replace(&mut inner, next));
+                } else {
                     let item = self.leaf(tag)?;
-                    self.stack.push(item);
+                    if matches!(inner.kind, Kind::Outside) {
+                        return Ok(Some(item));
+                    }
+                    if tag == tags::STRING_EXT {
+                        left = left.saturating_sub((self.position() - start) / STRING_BYTES_OF_STEP);
+                    }
+                    self.add(&mut inner, item)?;
                 }
+            }
+            left = left.saturating_sub(1);
+            if left == 0 {
+                open.push(inner);
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Add a finished term to the container around it.
+    #[inline]
+    fn add(&mut self, around: &mut Open, item: Bound<'py, PyAny>) -> Result<(), GiveUp> {
+        match &mut around.kind {
+            Kind::Map(_, pairs) if around.missing & 1 == 0 => {
+                let key = self.stack.pop().ok_or(GiveUp)?;
+                self.add_pair(pairs, key, item)
+            }
+            _ => {
+                self.stack.push(item);
+                Ok(())
             }
         }
     }
 
     /// Read the head of a container after its tag. None if it is another term.
-    fn open(&mut self, tag: u8) -> Result<Option<Open<'py>>, GiveUp> {
+    fn open(&mut self, tag: u8) -> Result<Option<Open>, GiveUp> {
         let (kind, missing) = match tag {
             tags::SMALL_TUPLE_EXT => (Kind::Tuple, usize::from(self.byte()?)),
             tags::LARGE_TUPLE_EXT => (Kind::Tuple, self.count()?),
             tags::LIST_EXT => (Kind::List, self.count()? + 1),
-            tags::MAP_EXT => (Kind::Map, self.count()?.checked_mul(2).ok_or(GiveUp)?),
+            tags::MAP_EXT => {
+                let count = self.count()?;
+                return Open::map(self.py, count, &self.stack).map(Some);
+            }
             tags::NEW_FUN_EXT => return self.open_fun().map(Some),
             _ => return Ok(None),
         };
@@ -91,11 +147,11 @@ impl<'py> Decoder<'_, 'py> {
     }
 
     /// Read a fun after its tag, all but its free variables.
-    pub fn open_fun(&mut self) -> Result<Open<'py>, GiveUp> {
+    pub fn open_fun(&mut self) -> Result<Open, GiveUp> {
         self.u32()?; // its size
         let (arity, uniq, index) = (self.byte()?, self.array()?, self.u32()?);
         let free = self.u32()? as usize;
-        let module = self.node()?;
+        let module = self.node()?.unbind();
         let (old_index, old_uniq) = (self.short_integer()?, self.short_integer()?);
         let head = FunHead {
             arity,
@@ -104,36 +160,25 @@ impl<'py> Decoder<'_, 'py> {
             module,
             old_index,
             old_uniq,
-            pid: self.any_pid()?,
+            pid: self.any_pid()?.unbind(),
         };
         Ok(Open::new(Kind::Fun(Box::new(head)), free, &self.stack))
     }
 
     /// Make a container whose elements are all read.
-    fn close(&mut self, done: Open<'py>) -> Result<Bound<'py, PyAny>, GiveUp> {
+    fn close(&mut self, done: Open) -> Result<Bound<'py, PyAny>, GiveUp> {
         match done.kind {
             Kind::Tuple => self.tuple_from(done.base),
             Kind::List => {
                 let tail = self.stack.pop().ok_or(GiveUp)?;
                 self.list_with_tail(done.base, tail)
             }
-            Kind::Map => self.map_from(done.base),
+            Kind::Map(count, pairs) => self.map_of(pairs, count),
+            Kind::Outside => Err(GiveUp),
             Kind::Fun(head) => {
                 let free = self.tuple_from(done.base)?;
                 self.fun(&head, free)
             }
         }
-    }
-
-    /// Make a map of the keys and values from `base` on, and take them from the stack.
-    fn map_from(&mut self, base: usize) -> Result<Bound<'py, PyAny>, GiveUp> {
-        let mut pairs = Pairs::new(self.py);
-        let count = (self.stack.len() - base) / 2;
-        for index in 0..count {
-            let (key, value) = (self.stack.get(base + 2 * index), self.stack.get(base + 2 * index + 1));
-            self.add_pair(&mut pairs, key.ok_or(GiveUp)?, value.ok_or(GiveUp)?)?;
-        }
-        self.stack.truncate(base);
-        self.map_of(pairs, count)
     }
 }

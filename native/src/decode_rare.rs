@@ -146,7 +146,7 @@ impl<'py> Decoder<'_, 'py> {
     }
 
     /// Make a fun. `free` is the tuple of its free variables.
-    pub fn fun(&self, head: &FunHead<'py>, free: Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, GiveUp> {
+    pub fn fun(&self, head: &FunHead, free: Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, GiveUp> {
         let uniq = PyBytes::new(self.py, &head.uniq);
         self.made(self.context.fun_class(self.py).call1((
             head.arity,

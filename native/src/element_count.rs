@@ -10,6 +10,8 @@ const ELEMENTS_OF_PAIR: usize = 6;
 const ATOM_SURCHARGE: usize = 7;
 const RARE_SURCHARGE: usize = 7;
 const KEY_SURCHARGE: usize = 6;
+const SHORT_KEY: usize = 16;
+const LONG_KEY_SURCHARGE: usize = 8;
 const FUN_HEAD: usize = 30;
 const FUN_PARTS: usize = 4;
 const EXPORT_PARTS: usize = 3;
@@ -59,7 +61,8 @@ pub fn first_beyond(data: &[u8], mut pos: usize, limit: usize) -> Option<usize> 
         let is_key = open.in_key || (open.in_map && open.left & 1 == 0);
         count = count.saturating_add(elements);
         if is_key && is_container(tag) {
-            count = count.saturating_add(KEY_SURCHARGE);
+            let beyond = elements.saturating_sub(SHORT_KEY);
+            count = count.saturating_add(KEY_SURCHARGE + LONG_KEY_SURCHARGE * beyond);
         }
         if count > limit {
             return Some(pos);

@@ -3,6 +3,8 @@
 //! It reads what `erlmesh.proto.frame_reader` describes. A frame that is invalid goes to the pure reader, which raises
 //! the error. A control tuple or a message that is rare goes to the pure decoder with the same bytes and atoms.
 
+use pyo3::exceptions::PyStopIteration;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
@@ -21,8 +23,14 @@ use crate::terms::Pid;
 use crate::wait::Wait;
 use crate::wire_format::{
     ALIAS_SEND, DEMONITOR_P, DOWN, FIRST_FRAGMENT, FLAG_ATOM_CACHE, FLAG_FRAGMENTS, FRAGMENT, FRAGMENT_HEAD_SIZE,
-    MONITOR_P, NORMAL, REG_SEND, SEND_SENDER, SMALL_INTEGER, SMALL_TUPLE, SPAWN_REPLY, SPAWN_REQUEST, VERSION,
+    MONITOR_P, NORMAL, PASS_THROUGH, REG_SEND, SEND_SENDER, SMALL_INTEGER, SMALL_TUPLE, SPAWN_REPLY, SPAWN_REQUEST,
+    VERSION,
 };
+
+/// A message with more elements is decoded in slices, if the caller allows it.
+const SLICED_ELEMENTS: usize = 1 << 16;
+/// Bytes of a message up to which it is not counted for this: it is decoded quickly, whatever it holds.
+const NEVER_SLICED: usize = SLICED_ELEMENTS / UNCOUNTED_PART;
 
 pub struct FrameReader {
     peer: Py<PyAny>,
@@ -44,6 +52,10 @@ pub struct FrameReader {
     is_first: bool,
     /// Signals that were applied directly.
     pub delivered: u64,
+    /// Long messages are decoded in slices.
+    pub allows_slices: bool,
+    /// Decodes the message that is decoded in slices now, and the bytes of its frame.
+    slices: Option<(Py<PyAny>, usize)>,
 }
 
 impl FrameReader {
@@ -65,17 +77,44 @@ impl FrameReader {
             direct: None,
             is_first: false,
             delivered: 0,
+            allows_slices: false,
+            slices: None,
         }
     }
 
-    /// Bytes of unfinished fragment sequences.
+    /// Bytes of unfinished fragment sequences, and of a message that is decoded in slices.
     pub fn buffered(&self) -> usize {
-        self.reassembly.buffered()
+        self.reassembly.buffered() + self.slices.as_ref().map_or(0, |(_, size)| *size)
     }
 
-    /// Forget the unfinished fragment sequences, and return them to be dropped.
-    pub fn take_unfinished(&mut self) -> Reassembly {
-        std::mem::replace(&mut self.reassembly, Reassembly::new(self.max_unfinished))
+    /// Forget the unfinished fragment sequences and a message that is decoded in slices. Return them to be dropped.
+    pub fn take_unfinished(&mut self) -> (Reassembly, Option<(Py<PyAny>, usize)>) {
+        let sequences = std::mem::replace(&mut self.reassembly, Reassembly::new(self.max_unfinished));
+        (sequences, self.slices.take())
+    }
+
+    /// A message is decoded in part. Nothing may be read before it is complete.
+    pub fn is_decoding(&self) -> bool {
+        self.slices.is_some()
+    }
+
+    /// Decode one more slice. Return whether the message is complete; its signal is appended then.
+    pub fn decode_more(&mut self, signals: &Bound<'_, PyList>) -> PyResult<bool> {
+        let py = signals.py();
+        let Some((slices, size)) = self.slices.take() else {
+            return Ok(false);
+        };
+        match slices.bind(py).call_method1(intern!(py, "send"), (py.None(),)) {
+            Ok(_) => {
+                self.slices = Some((slices, size));
+                Ok(false)
+            }
+            Err(end) if end.is_instance_of::<PyStopIteration>(py) => {
+                signals.append(end.value(py).getattr(intern!(py, "value"))?)?;
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Decode all complete frames and append their signals. `done` is then the offset of the first incomplete frame.
@@ -103,6 +142,8 @@ impl FrameReader {
             let rest = data.get(*done..).unwrap_or_default();
             if let Some(signal) = self.read_frame(py, frame, rest, done)? {
                 signals.append(signal)?;
+            } else if self.slices.is_some() {
+                break;
             }
         }
         Ok(4) // at most a part of a length field is left
@@ -140,6 +181,11 @@ impl FrameReader {
         done: &mut usize,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         if !self.has_header {
+            if frame.first() == Some(&PASS_THROUGH) && frame.len() > self.uncounted() {
+                if let Some(at) = first_beyond(frame, 1, self.counted_to(frame.len())) {
+                    return self.too_long_to_decode_at_once(py, frame, 1, at, &[]);
+                }
+            }
             return self.read_pure(py, frame);
         }
         match frame {
@@ -207,7 +253,47 @@ impl FrameReader {
         Ok((!signal.is_none()).then_some(signal))
     }
 
-    /// Decode the control tuple and the message. Return None for a message that was delivered.
+    /// Bytes of a message up to which its elements are not counted.
+    fn uncounted(&self) -> usize {
+        let part = self.max_elements / UNCOUNTED_PART;
+        if self.allows_slices {
+            part.min(NEVER_SLICED)
+        } else {
+            part
+        }
+    }
+
+    /// Up to which number the elements of a message of `size` bytes are counted.
+    fn counted_to(&self, size: usize) -> usize {
+        if self.allows_slices && size > NEVER_SLICED {
+            self.max_elements.min(SLICED_ELEMENTS)
+        } else {
+            self.max_elements
+        }
+    }
+
+    /// Decode a message in slices later, or refuse it. The element at `at` is the first that is too many.
+    #[cold]
+    fn too_long_to_decode_at_once<'py>(
+        &mut self,
+        py: Python<'py>,
+        frame: &[u8],
+        pos: usize,
+        at: usize,
+        atoms: &[Py<PyAny>],
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if !self.allows_slices || frame.len().saturating_sub(pos) <= NEVER_SLICED {
+            return Err(self.too_many(py, at));
+        }
+        let atoms = PyTuple::new(py, atoms)?;
+        let arguments = (copied(py, frame)?, pos, atoms, &self.peer, self.max_elements);
+        let slices = Pure::get(py)?.read_in_slices.bind(py).call1(arguments)?;
+        self.slices = Some((slices.unbind(), frame.len()));
+        Ok(None)
+    }
+
+    /// Decode the control tuple and the message. Return None for a message that was delivered, or that is decoded in
+    /// slices.
     ///
     /// The bytes are those of `frame` from `pos` on, and `tail`.
     fn read_terms<'py>(
@@ -219,13 +305,21 @@ impl FrameReader {
         atoms: &[Py<PyAny>],
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let op = frame.get(pos + 3).copied().unwrap_or_default();
-        if frame.len().saturating_sub(pos) + tail.len() > self.max_elements / UNCOUNTED_PART {
-            if !tail.is_empty() {
-                let whole = [frame.get(pos..).unwrap_or_default(), tail].concat();
-                return self.read_terms(py, &whole, 0, &[], atoms);
-            }
-            if let Some(at) = first_beyond(frame, pos, self.max_elements) {
-                return Err(self.too_many(py, at));
+        let size = frame.len().saturating_sub(pos) + tail.len();
+        if size > self.uncounted() {
+            // A short tail is decoded quickly. Often it is the end of a binary.
+            let is_exact =
+                tail.is_empty() || (tail.len() <= NEVER_SLICED && size <= self.max_elements / UNCOUNTED_PART);
+            let beyond = is_exact.then(|| first_beyond(frame, pos, self.counted_to(size)));
+            match beyond {
+                Some(None) => (),
+                Some(Some(at)) if tail.is_empty() => {
+                    return self.too_long_to_decode_at_once(py, frame, pos, at, atoms);
+                }
+                _ => {
+                    let whole = [frame.get(pos..).unwrap_or_default(), tail].concat();
+                    return self.read_terms(py, &whole, 0, &[], atoms);
+                }
             }
         }
         if !tail.is_empty() {

@@ -43,6 +43,7 @@ mod signals;
 mod spawn_signals;
 mod special_messages;
 mod tags;
+mod term_reader;
 mod term_stack;
 mod terms;
 mod wait;
@@ -60,6 +61,7 @@ fn erlmesh_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<terms::Pid>()?;
     module.add_class::<terms::Ref>()?;
     module.add_class::<terms::ImproperList>()?;
+    term_reader::add_to(module)?;
     signals::add_to(module)?;
     module.add_class::<wire::Wire>()?;
     module.add_class::<wakeups::Wakeups>()?;

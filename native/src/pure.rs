@@ -8,6 +8,7 @@ static PURE: PyOnceLock<Pure> = PyOnceLock::new();
 pub struct Pure {
     /// `erlmesh.proto.frame_reader`: the functions for one frame.
     pub read_terms: Py<PyAny>,
+    pub read_in_slices: Py<PyAny>,
     pub frame_reader: Py<PyAny>,
     pub frame_too_long: Py<PyAny>,
     pub too_many_elements: Py<PyAny>,
@@ -35,6 +36,7 @@ impl Pure {
         let get = |module: &str, name: &str| -> PyResult<Py<PyAny>> { Ok(py.import(module)?.getattr(name)?.unbind()) };
         Ok(Pure {
             read_terms: get("erlmesh.proto.frame_reader", "read_terms")?,
+            read_in_slices: get("erlmesh.proto.frame_reader", "read_in_slices")?,
             frame_reader: get("erlmesh.proto.frame_reader", "FrameReader")?,
             frame_too_long: get("erlmesh.proto.frame_reader", "FrameTooLong")?,
             too_many_elements: get("erlmesh.proto.frame_reader", "TooManyElements")?,

@@ -241,7 +241,8 @@ impl ReadTurn {
             }
             is_written = lock(&io.queue).size() == 0;
         }
-        if !is_written || self.wire.get().buffered() > self.counted_from {
+        let wire = self.wire.get();
+        if !is_written || wire.is_decoding() || wire.buffered() > self.counted_from {
             return protocol.call_method0(intern!(py, "_end_read")).map(drop);
         }
         set(&self.protocol_slots.write_at, protocol, self.write_threshold.bind(py))?;

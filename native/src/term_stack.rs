@@ -9,7 +9,7 @@ use crate::context::Context;
 pub struct Stack<'a, 'py> {
     py: Python<'py>,
     context: &'a Context,
-    items: Vec<*mut ffi::PyObject>,
+    items: Vec<Py<PyAny>>,
 }
 
 /// The memory of a stack up to this size is kept for the next one.
@@ -23,6 +23,16 @@ impl<'a, 'py> Stack<'a, 'py> {
         Stack { py, context, items }
     }
 
+    /// A stack with the items of an earlier one.
+    pub fn with_items(py: Python<'py>, context: &'a Context, items: Vec<Py<PyAny>>) -> Self {
+        Stack { py, context, items }
+    }
+
+    /// Take all items, for a later `with_items`.
+    pub fn take_items(&mut self) -> Vec<Py<PyAny>> {
+        std::mem::take(&mut self.items)
+    }
+
     #[inline]
     pub fn len(&self) -> usize {
         self.items.len()
@@ -30,35 +40,19 @@ impl<'a, 'py> Stack<'a, 'py> {
 
     #[inline]
     pub fn push(&mut self, item: Bound<'py, PyAny>) {
-        self.items.push(item.into_ptr());
+        self.items.push(item.unbind());
     }
 
     #[inline]
     pub fn pop(&mut self) -> Option<Bound<'py, PyAny>> {
-        // SAFETY: the stack owned the reference.
-        let item = self.items.pop()?;
-        Some(unsafe { Bound::from_owned_ptr(self.py, item) })
-    }
-
-    /// The item at `index`, with a reference of its own.
-    pub fn get(&self, index: usize) -> Option<Bound<'py, PyAny>> {
-        // SAFETY: the stack owns a reference.
-        let item = *self.items.get(index)?;
-        Some(unsafe { Bound::from_borrowed_ptr(self.py, item) })
-    }
-
-    /// Release the items from `length` on.
-    pub fn truncate(&mut self, length: usize) {
-        while self.items.len() > length {
-            drop(self.pop());
-        }
+        Some(self.items.pop()?.into_bound(self.py))
     }
 
     /// Hand the items from `base` on to `take`, with their index from 0. It owns them then.
     #[inline]
     pub fn pop_into(&mut self, base: usize, mut take: impl FnMut(isize, *mut ffi::PyObject)) {
         for (index, item) in self.items.drain(base..).enumerate() {
-            take(index as isize, item);
+            take(index as isize, item.into_ptr());
         }
     }
 }
@@ -67,8 +61,7 @@ impl Drop for Stack<'_, '_> {
     #[inline]
     fn drop(&mut self) {
         while let Some(item) = self.items.pop() {
-            // SAFETY: the stack owns the reference. This can run Python code, which finds another stack.
-            drop(unsafe { Bound::from_owned_ptr(self.py, item) });
+            drop(item.into_bound(self.py)); // This can run Python code, which finds another stack.
         }
         if self.items.capacity() <= KEPT_STACK {
             let items = std::mem::take(&mut self.items);

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use pyo3::exceptions::PyRuntimeError;
@@ -103,8 +103,9 @@ pub struct Wire {
     last_read: AtomicUsize,
     delivered: AtomicU64,
     signals_out: AtomicU64,
-    /// Bytes of unfinished fragment sequences.
+    /// Bytes of unfinished fragment sequences, and of a message that is decoded in slices.
     unfinished: AtomicUsize,
+    is_decoding: AtomicBool,
 }
 
 #[pymethods]
@@ -131,6 +132,7 @@ impl Wire {
             delivered: AtomicU64::new(0),
             signals_out: AtomicU64::new(0),
             unfinished: AtomicUsize::new(0),
+            is_decoding: AtomicBool::new(false),
         })
     }
 
@@ -141,6 +143,31 @@ impl Wire {
         reader.direct = Some(direct);
         self.put_back(reader);
         Ok(())
+    }
+
+    /// From now on, decode long messages in slices.
+    fn allow_slices(&self) -> PyResult<()> {
+        let mut reader = self.take_reader()?;
+        reader.allows_slices = true;
+        self.put_back(reader);
+        Ok(())
+    }
+
+    /// A message is decoded in part. Call `decode_more`, and receive nothing before it is complete.
+    #[getter]
+    pub fn is_decoding(&self) -> bool {
+        self.is_decoding.load(Ordering::Relaxed)
+    }
+
+    /// Decode one more slice. If that completes the message, append its signal and those of the data behind it.
+    fn decode_more(&self, signals: &Bound<'_, PyList>) -> PyResult<()> {
+        let mut reader = self.take_reader()?;
+        let result = match reader.decode_more(signals) {
+            Ok(true) => self.decode_received(&mut reader, signals),
+            other => other.map(drop),
+        };
+        self.put_back(reader);
+        result
     }
 
     /// Messages that were delivered directly.
@@ -173,7 +200,7 @@ impl Wire {
         };
         self.last_read.store(*read.as_ref().unwrap_or(&0), Ordering::Relaxed);
         let result = match &read {
-            Ok(1..) if is_worth_a_look => self.decode_received(&mut reader, signals),
+            Ok(1..) if is_worth_a_look && !reader.is_decoding() => self.decode_received(&mut reader, signals),
             _ => Ok(()),
         };
         self.put_back(reader);
@@ -316,6 +343,7 @@ impl Wire {
         let unfinished = lock(&self.reader).as_mut().map(|reader| reader.take_unfinished());
         let buffer = std::mem::take(&mut lock(&self.io.received).buffer);
         self.unfinished.store(0, Ordering::Relaxed);
+        self.is_decoding.store(false, Ordering::Relaxed);
         drop((unfinished, buffer)); // not under the locks
     }
 
@@ -338,6 +366,7 @@ impl Wire {
         self.ticks_in.store(reader.ticks, Ordering::Relaxed);
         self.delivered.store(reader.delivered, Ordering::Relaxed);
         self.unfinished.store(reader.buffered(), Ordering::Relaxed);
+        self.is_decoding.store(reader.is_decoding(), Ordering::Relaxed);
         *lock(&self.reader) = Some(reader);
     }
 
@@ -345,7 +374,8 @@ impl Wire {
         let mut reader = self.take_reader()?;
         let waits = {
             let mut received = lock(&self.io.received);
-            (received.buffer.len() > 0).then(|| received.buffer.append(data))
+            let is_decoding = reader.is_decoding();
+            (received.buffer.len() > 0 || is_decoding).then(|| received.buffer.append(data) && !is_decoding)
         };
         let result = match waits {
             None => self.decode_data(&mut reader, data, signals),

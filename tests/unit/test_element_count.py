@@ -14,10 +14,15 @@ from erlmesh.etf.element_count import (
     ATOM_SURCHARGE,
     ELEMENTS_OF_PAIR,
     KEY_SURCHARGE,
+    LONG_KEY_SURCHARGE,
     MAP_SURCHARGE,
     RARE_SURCHARGE,
+    SHORT_KEY,
+    SLICE_BYTES,
     first_beyond,
+    first_beyond_in_slices,
 )
+from erlmesh.proto.channel import ELEMENT_LIMIT
 from erlmesh.terms import Atom, BitString, Export, Fun, ImproperList, Map, Pid, Port, Ref
 from terms_strategy import terms
 
@@ -129,7 +134,7 @@ PAIR = MAP_SURCHARGE + ELEMENTS_OF_PAIR
             PAIR + RARE_SURCHARGE + 4 + 1 + 1 + 2 * KEY_SURCHARGE + 1 + 2 * ATOM_SURCHARGE,
         ),
         ([Map([(b"a", (1,))]), Map([(b"b", (1,))])], 3 + 2 * (PAIR + 1)),
-        (Map([(tuple([0] * 300), 1)]), PAIR + 300 + KEY_SURCHARGE),
+        (Map([(tuple([0] * 300), 1)]), PAIR + 300 + KEY_SURCHARGE + (300 - SHORT_KEY) * LONG_KEY_SURCHARGE),
     ],
     ids=range(11),
 )
@@ -182,7 +187,23 @@ def announced_quickly(data):
     return bisect_left(range(8 * len(data)), True, key=lambda limit: first_beyond(data, 0, limit) is None)
 
 
-def test_a_hundred_thousand_ordinary_maps_pass():
-    data = b"l" + of_length(100_000) + (b"t" + ONE + b"R\x01m" + of_length(3) + b"abc") * 100_000 + b"j"
+def test_a_hundred_thousand_ordinary_maps_of_two_pairs_pass():
+    pairs = b"R\x01m" + of_length(3) + b"abc" + b"R\x02a\x07"
+    data = b"l" + of_length(100_000) + (b"t" + of_length(2) + pairs) * 100_000 + b"j"
 
-    assert first_beyond(data, 0, 1 << 20) is None
+    assert first_beyond(data, 0, ELEMENT_LIMIT) is None
+
+
+@pytest.mark.parametrize("kind", NESTED_KEYS)
+def test_a_long_message_is_counted_in_slices(kind):
+    data = NESTED_KEYS[kind](30_000) + bytes(SLICE_BYTES)
+    slices = first_beyond_in_slices(data, 0, 1 << 30)
+
+    assert len([*slices]) >= len(data) // (2 * SLICE_BYTES)
+
+
+def test_a_run_of_leaves_is_counted_in_slices():
+    data = b"l" + of_length(1_000_000) + b"j" * 1_000_001
+    slices = first_beyond_in_slices(data, 0, 1 << 30)
+
+    assert len([*slices]) >= len(data) // (2 * SLICE_BYTES)

@@ -8,7 +8,8 @@ Some terms take several times as long to decode as others, and count as that man
 atoms that are spelt out (a BEAM does this for few atoms of a message only: it refers to its atom cache), and the kinds
 that real messages have few of.
 
-A container in a key of a map counts for more elements, because the map needs a digest of the key.
+A container in a key of a map counts for more elements, because the map needs a digest of the key. The digest of one key
+is not computed in slices, so the elements of a long container in a key count several times.
 
 Tags are in prefix order, so the data is read as a flat sequence of tags. The nesting is followed only in a message that
 would have too many elements if each container that can be in a key was in one. Nothing is checked. At a byte that is
@@ -18,6 +19,7 @@ not the start of a term the count ends, and the decoder raises the error later.
 from __future__ import annotations
 
 import re
+from collections.abc import Generator
 from functools import cache
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - struct names it like a module
@@ -25,7 +27,7 @@ from typing import Final
 
 from erlmesh.etf import tags
 
-__all__ = ["first_beyond"]
+__all__ = ["first_beyond", "first_beyond_in_slices"]
 
 STRING_BYTES_OF_ELEMENT: Final = 16
 MAP_SURCHARGE: Final = 2
@@ -38,6 +40,11 @@ RARE_SURCHARGE: Final = 7
 """Elements that a port, an export, a fun, a bitstring, a long integer or an old form of a term counts for as well."""
 KEY_SURCHARGE: Final = 6
 """Elements that a tuple, list, map or fun in a key of a map counts for as well."""
+SHORT_KEY: Final = 16
+"""Elements of a container in a key, from which on each counts for LONG_KEY_SURCHARGE more."""
+LONG_KEY_SURCHARGE: Final = 8
+SLICE_BYTES: Final = 1 << 16
+"""Bytes that are counted in one slice."""
 
 _TUPLE: Final = tags.SMALL_TUPLE_EXT
 _LIST: Final = tags.LIST_EXT
@@ -89,56 +96,84 @@ def first_beyond(data: bytes, offset: int, limit: int) -> int | None:
     None if they have not, or if the data ends inside a term or has an unknown tag before. A call is not needed for data
     of at most a quarter of ``limit`` bytes: so few bytes are decoded quickly.
     """
+    slices = first_beyond_in_slices(data, offset, limit)
+    while True:
+        try:
+            next(slices)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
+def first_beyond_in_slices(data: bytes, offset: int, limit: int) -> Generator[None, None, int | None]:
+    """Do the same as ``first_beyond``, and yield after each SLICE_BYTES."""
     try:
-        beyond, may_exceed = _first_beyond(data, offset, limit)
-        return _first_beyond_with_keys(data, offset, limit) if may_exceed else beyond
+        beyond, may_exceed = yield from _first_beyond(data, offset, limit)
+        return (yield from _first_beyond_with_keys(data, offset, limit)) if may_exceed else beyond
     except (IndexError, StructError):
         return None  # the data ends inside a term
 
 
-def _first_beyond(data: bytes, offset: int, limit: int) -> tuple[int | None, bool]:
+def _first_beyond(data: bytes, offset: int, limit: int) -> Generator[None, None, tuple[int | None, bool]]:
     """Count without the keys. Return the offset, and whether the message may have too many elements with them."""
     sizes, end, count = _SIZES, len(data), 0
     in_keys, surcharge = 0, 0  # only a container after the first map can be in a key
     while offset < end:
-        tag = data[offset]
-        if size := sizes[tag]:
-            offset += size
-            continue
-        # The first five are written out, because most terms without a fixed size are one of them.
-        if tag == _TUPLE:
-            size, elements = 2, data[offset + 1]
-        elif tag == _BINARY:
-            offset += 5 + _u32(data, offset + 1)[0]
-            continue
-        elif tag == _PID and data[offset + 1] == _CACHE_REF:
-            offset += _CACHED_PID_SIZE
-            continue
-        elif tag == _LIST:
-            size, elements = 5, 1 + _u32(data, offset + 1)[0]  # the tail is an element
-        elif tag == _MAP:
-            size, elements = 5, MAP_SURCHARGE + ELEMENTS_OF_PAIR * _u32(data, offset + 1)[0]
+        stop = offset + SLICE_BYTES
+        if stop < end:
+            offset = _run_of_leaves(data, offset, stop)
         else:
-            size, elements = _extent(data, offset, tag)
-        count += elements
-        if count > limit:
-            return offset, in_keys > 0  # with keys, an earlier container may be the first beyond
-        in_keys += surcharge  # also of a term that is no container: this is a bound
-        if tag == _MAP:
-            surcharge = KEY_SURCHARGE
-        offset += size
-        if elements >= _LONG:
-            offset = _run_of_leaves(data, offset)
+            stop = end
+        while offset < stop:
+            tag = data[offset]
+            if size := sizes[tag]:
+                offset += size
+                continue
+            # The first five are written out, because most terms without a fixed size are one of them.
+            if tag == _TUPLE:
+                size, elements = 2, data[offset + 1]
+            elif tag == _BINARY:
+                offset += 5 + _u32(data, offset + 1)[0]
+                continue
+            elif tag == _PID and data[offset + 1] == _CACHE_REF:
+                offset += _CACHED_PID_SIZE
+                continue
+            elif tag == _LIST:
+                size, elements = 5, 1 + _u32(data, offset + 1)[0]  # the tail is an element
+            elif tag == _MAP:
+                size, elements = 5, MAP_SURCHARGE + ELEMENTS_OF_PAIR * _u32(data, offset + 1)[0]
+            else:
+                size, elements = _extent(data, offset, tag)
+            count += elements
+            if count > limit:
+                return offset, in_keys > 0  # with keys, an earlier container may be the first beyond
+            if surcharge:  # also of a term that is no container: this is a bound
+                in_keys += surcharge if elements <= SHORT_KEY else _key_surcharge(elements)
+            if tag == _MAP:
+                surcharge = KEY_SURCHARGE
+            offset += size
+            if elements >= _LONG:
+                offset = _run_of_leaves(data, offset, stop)
+        if offset < end:
+            yield
     return None, count + in_keys > limit
 
 
-def _first_beyond_with_keys(data: bytes, offset: int, limit: int) -> int | None:
+def _key_surcharge(elements: int) -> int:
+    """Return for how many more elements a container with so many elements counts in a key."""
+    return KEY_SURCHARGE + LONG_KEY_SURCHARGE * max(0, elements - SHORT_KEY)
+
+
+def _first_beyond_with_keys(data: bytes, offset: int, limit: int) -> Generator[None, None, int | None]:
     """Count with the keys. This follows the nesting inside maps, and takes about twice as long."""
     sizes, end, count = _SIZES, len(data), 0
     left, in_map, in_key = _ENDLESS, False, False
     """The terms left in the open container, whether it is a map, and whether it is in a key."""
     opened: list[int] = []  # the containers around it, each in one integer: there may be very many
+    pause_at = offset + SLICE_BYTES
     while offset < end:
+        if offset >= pause_at:
+            yield
+            pause_at = offset + SLICE_BYTES
         tag = data[offset]
         if tag == tags.VERSION:
             offset += 1
@@ -149,7 +184,9 @@ def _first_beyond_with_keys(data: bytes, offset: int, limit: int) -> int | None:
             offset += size
         else:
             size, elements, children = _extent_and_children(data, offset, tag)
-            count += elements + KEY_SURCHARGE if is_key and tag in _CONTAINERS else elements
+            count += elements
+            if is_key and tag in _CONTAINERS:
+                count += _key_surcharge(elements)
             if count > limit:
                 return offset
             offset += size
@@ -188,9 +225,12 @@ def _leaves() -> re.Pattern[bytes]:
     return re.compile(rb"(?:[aR].|j|b.{4}|XR.{13}|Z\x00\x03R.{17}|F.{8})*+", re.DOTALL)
 
 
-def _run_of_leaves(data: bytes, offset: int) -> int:
-    """Return the offset after as many common leaves as follow each other. It is twenty times as fast as the loop."""
-    found = _leaves().match(data, offset)
+def _run_of_leaves(data: bytes, offset: int, stop: int) -> int:
+    """Return the offset after as many common leaves as follow each other. It is twenty times as fast as the loop.
+
+    The leaves end at ``stop`` at the latest, so that a long run takes several slices.
+    """
+    found = _leaves().match(data, offset, stop)
     return offset if found is None else found.end()
 
 

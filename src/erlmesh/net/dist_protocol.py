@@ -246,6 +246,9 @@ class DistProtocol(asyncio.Protocol):
             self._resume_soon()
         # The other attribute: it is None if the connection has ended meanwhile.
         if self._open_channel is not None:
+            if self._open_channel.is_decoding:
+                self.pause_reading()
+                self._resume_soon()
             unfinished = self._open_channel.wire.buffered
             if unfinished > COUNTED_FROM or self._unfinished:
                 self._count_unfinished(unfinished)
@@ -426,6 +429,7 @@ class DistProtocol(asyncio.Protocol):
                 return
             self._flush()  # the last packet of the handshake must leave before the first frame of the channel
             self.handshake, self.channel, self._open_channel = None, channel, channel
+            channel.allow_slices()
             if self._socket is not None:
                 self._socket.use_queue(channel.wire, channel.peer)
             self._delegate.connection_ready(self)
@@ -434,7 +438,7 @@ class DistProtocol(asyncio.Protocol):
             if self._socket is not None and not self._closed:
                 self._turn = native_turn(self, self._socket, channel, self.run_round, WRITE_THRESHOLD)
                 self._socket.start_reading(self._read_socket if channel.can_read else None, self._turn)
-                if self._postponed:
+                if self._must_wait:
                     self.pause_reading()
         if not self._closed:
             self._arm_timer(now)
@@ -442,6 +446,15 @@ class DistProtocol(asyncio.Protocol):
 
     def _read_socket(self, fd: int) -> tuple[int, list[Event]]:
         return (0, []) if self.channel is None else self.channel.read(fd, self._loop.time())
+
+    @property
+    def _must_wait(self) -> bool:
+        """Whether something was received and is not handled yet, so that nothing may be read."""
+        return bool(self._postponed) or (self.channel is not None and self.channel.is_decoding)
+
+    def _decode_more(self) -> None:
+        if self.channel is not None:
+            self._channel_events(self.channel.decode_more(self._loop.time()))
 
     def _channel_events(self, events: list[Event]) -> None:
         if events:
@@ -568,9 +581,11 @@ class DistProtocol(asyncio.Protocol):
         if self._postponed:
             postponed, self._postponed = self._postponed, []
             self.run_read(self.events_received, postponed)
+        elif self._must_wait:
+            self.run_read(self._decode_more)
         endpoint = self._socket or self._transport
         is_suspended = self._suspender is not None and self._suspender.is_suspended
-        if not self._postponed and not is_suspended and endpoint is not None and not endpoint.is_closing():
+        if not self._must_wait and not is_suspended and endpoint is not None and not endpoint.is_closing():
             endpoint.resume_reading()
 
     def counts(self) -> tuple[int, int, int, int, int, int]:
@@ -653,7 +668,7 @@ class DistProtocol(asyncio.Protocol):
             return
         if self.channel is not None:
             self._update_channel(self.channel)
-            if self._postponed:  # What it has sent since then is not read yet.
+            if self._must_wait:  # What it has sent since then is not read yet.
                 self.channel.note_external_read(due)
             self._channel_events(self.channel.handle_timeout(due))
             self._flush()
@@ -681,7 +696,7 @@ class DistProtocol(asyncio.Protocol):
         if self._suspender is not None:
             self._suspender.close()
         self._postponed = []
-        if self._unfinished and self.channel is not None:
+        if self.channel is not None and (self._unfinished or self.channel.is_decoding):
             self._unfinished_budget.remove(self)
             self.channel.wire.drop_received()  # The collector may find this object much later.
         endpoint = self._socket or self._transport

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable
 from typing import Final
 
-from erlmesh import native
 from erlmesh.collector import without_collector
 from erlmesh.errors import DecodeError, ErlmeshError, RemoteProtocolError
 from erlmesh.proto.control import Signal
@@ -31,8 +30,8 @@ FRAME_LIMIT: Final = 32 * 1024 * 1024
 
 OTP 22 and later send a message of more than 64 KiB in fragments. Nodes in C and Java send each message in one frame.
 """
-ELEMENT_LIMIT: Final = 1 << 20 if native.module is None else 1 << 22
-"""Elements of one received message. So many are decoded in about a second, mostly in a quarter of it."""
+ELEMENT_LIMIT: Final = 1 << 22
+"""Elements of one received message. So many are decoded in half a second with the native part, else in some seconds."""
 MAX_UNFINISHED: Final = 512 * 1024 * 1024
 """Bytes of all unfinished fragment sequences together."""
 _TICK_INTENSITY: Final = 4
@@ -132,6 +131,8 @@ class Channel:
         """The counter ``_sent`` at the last tick of the peer, see :meth:`_answer_tick`."""
         self._external_writes = 0
         """How many times another thread has written to the connection."""
+        self._allows_slices = False
+        """Long messages are decoded in slices, see :meth:`decode_more`."""
         self._signals_in = 0
         self._bytes_in = self._bytes_out = 0
         self._ticks_out = 0  # the wire counts the ticks received
@@ -156,6 +157,30 @@ class Channel:
         """From now on, let a native wire put messages into mailboxes, see :meth:`SocketWire.deliver_to`."""
         if direct is not None and self._socket_wire is not None:
             self._socket_wire.deliver_to(direct)
+
+    @property
+    def is_decoding(self) -> bool:
+        """A long message is decoded in part. Call :meth:`decode_more`, and pass in no data before it is complete."""
+        return self._allows_slices and self.wire.is_decoding and not self.lost
+
+    def allow_slices(self) -> None:
+        """From now on, decode long messages in slices, unless the native part is of an earlier build."""
+        if hasattr(self.wire, "allow_slices"):
+            self.wire.allow_slices()
+            self._allows_slices = True
+
+    def decode_more(self, now: float) -> list[Event]:
+        """Decode one more slice of a long message. Return the events as :meth:`receive_data` does."""
+        if self.lost:
+            return []
+        events: list[Event] = []
+        ticks = self.wire.ticks_in
+        try:
+            without_collector(self.wire.decode_more, events)  # type: ignore[arg-type]
+        except ErlmeshError as error:
+            events.append(self._invalid(error))
+        self._note_received(0, events, ticks, now)
+        return events
 
     @property
     def can_read(self) -> bool:

@@ -7,6 +7,9 @@ raise the same errors. The interface::
 
     receive_data(data, signals)      appends the signals that data completes
     buffered, ticks_in
+    allow_slices()                   from now on, decode long messages in slices
+    is_decoding                      such a message is decoded in part, and nothing may be received
+    decode_more(signals)             decodes one more slice of it
 
     write(signal)  send(sender, to, message)    return the bytes that are queued then
     write_tick()  signals_out
@@ -54,6 +57,10 @@ class PureWire:
         # Attributes instead of methods: a call that only passes its arguments on costs a tenth of a short message.
         self.receive_data = reader.feed_data
         """See :meth:`FrameReader.feed_data`."""
+        self.allow_slices = reader.allow_slices
+        """See :meth:`FrameReader.allow_slices`."""
+        self.decode_more = reader.decode_more
+        """See :meth:`FrameReader.decode_more`."""
         self.write = writer.write
         """See :meth:`FrameWriter.write`."""
         self.send = writer.send
@@ -85,6 +92,11 @@ class PureWire:
         """Bytes queued and not yet taken or written."""
         queue = self._queue  # one property instead of two: this is read for each message
         return queue.appended - queue.removed
+
+    @property
+    def is_decoding(self) -> bool:
+        """See :attr:`FrameReader.is_decoding`."""
+        return self._reader.is_decoding
 
     @property
     def buffered(self) -> int:

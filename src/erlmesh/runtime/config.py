@@ -304,7 +304,7 @@ class NodeConfig:
         metadata=options(
             CommandOption(
                 "--element-limit",
-                "elements of one message of another node, else 4194304, and 1048576 without the native part",
+                "elements of one message of another node, else 4194304",
                 "N",
             ),
             parse=parse_count,
@@ -312,10 +312,10 @@ class NodeConfig:
     )
     """Elements of one message of another node: each atom, number, binary and identifier, and also each list, tuple and
     map. A map counts three times, and a key with its value six times. A tuple, list or map in a key counts for six
-    more. An atom that is spelt out, a port, a fun, a bitstring or a long integer counts eight times. A message with
-    more ends its connection before it is decoded. An element takes up to about 128 bytes of memory. None is
-    4194304, and 1048576 without the native part: so many are decoded in about a second. The bytes of binaries do
-    not count."""
+    more, and each of its elements from the 17th on for eight more. An atom that is spelt out, a port, a fun, a
+    bitstring or a long integer counts eight times. A message with more ends its connection before it is decoded. An
+    element takes up to about 128 bytes of memory. None is 4194304. So many are decoded in about a second with the
+    native part, and in up to five without it, in slices. The bytes of binaries do not count."""
     blocked_receive_limit: int = field(
         default=RECEIVE_LIMIT,
         metadata=options(

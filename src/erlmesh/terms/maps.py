@@ -25,7 +25,7 @@ from erlmesh.terms.atoms import Atom
 from erlmesh.terms.printing import ErlangStr
 from erlmesh.terms.values import BitString, Export, Fun, ImproperList, Pid, Port, Ref, Term
 
-__all__ = ["Map", "exact_key"]
+__all__ = ["Map", "MapParts", "exact_key"]
 
 _TRUE: Final = Atom("true")
 _FALSE: Final = Atom("false")
@@ -181,6 +181,33 @@ class Map(ErlangStr, Mapping[Term, Term]):
 
     def __repr__(self) -> str:
         return f"Map({{{', '.join(f'{key!r}: {value!r}' for key, value in self.items())}}})"
+
+
+class MapParts:
+    """Makes a large map in parts, so that other work can be done between two of them."""
+
+    __slots__ = ("_count", "_original_keys", "_values")
+
+    def __init__(self) -> None:
+        self._values: dict[Hashable, Term] = {}
+        self._original_keys: dict[Hashable, Term] = {}
+        self._count = 0
+
+    def add(self, keys: list[Term], values: list[Term]) -> None:
+        """Add the pairs of these keys and values. Both lists must have the same length."""
+        unique = [*map(exact_key, keys)]
+        self._values.update(zip(unique, values, strict=True))
+        self._original_keys.update({own: key for own, key in zip(unique, keys, strict=True) if own is not key})
+        self._count += len(keys)
+
+    def finish(self) -> Map | None:
+        """Return the map; None if two keys are the same term. Nothing may be added after that."""
+        if len(self._values) != self._count:
+            return None
+        made = Map.__new__(Map)
+        made._digest, made._values = None, self._values
+        made._original_keys = self._original_keys or _NO_ORIGINAL_KEYS
+        return made
 
 
 class _Items(ItemsView[Term, Term]):
