@@ -63,6 +63,25 @@ class RandomTerms:
             return rng.choice(self.shared)
         return term
 
+    def deep_term(self):
+        """Return a term of up to 1,000 containers of different kinds, one within the other, some with terms beside."""
+        rng = self.rng
+        term = self._leaf()
+        for _ in range(rng.choice((20, 390, 410, 1000))):
+            beside = [self._leaf()] if rng.random() < 0.1 else []
+            match rng.randrange(6):
+                case 0 | 1:
+                    term = (*beside, term)
+                case 2:
+                    term = [term, *beside]
+                case 3:
+                    term = Map([(self._key(0), term)])
+                case 4:
+                    term = Map([(term, 1)]) if not self.odd else (term,)  # an odd value is no key
+                case 5:
+                    term = ImproperList((term, *beside), 1)
+        return term
+
     def atom(self):
         rng = self.rng
         return Atom(rng.choice(NAMES) if rng.random() < 0.7 else f"name_{rng.randrange(3000)}")
