@@ -223,7 +223,8 @@ class EpmdRegistry:
     that a creation differs from those of all earlier incarnations of the name.
 
     At most ``max_nodes`` are registered, because each keeps a connection open. ``own_name`` is never refused for this,
-    and names that were registered before have ``RETURNING_NODES`` places more: others cannot keep them from returning.
+    and names that were registered before have ``RETURNING_NODES`` places more. So names that are new do not keep them
+    from returning. A hostile program on this host can register a name twice, or take the name of a node.
     """
 
     def __init__(
