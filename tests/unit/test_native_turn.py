@@ -5,6 +5,8 @@ native build.
 """
 
 import asyncio
+import socket
+import struct
 import sys
 
 import pytest
@@ -178,3 +180,48 @@ def test_an_error_of_the_delegate_ends_the_connection(factory):
         assert [type(error) for error in errors] == [ZeroDivisionError]
 
     run(test, factory)
+
+
+@on_every_loop
+def test_an_older_native_part_reads_and_writes_without_turns(factory, monkeypatch):
+    monkeypatch.setattr("erlmesh.net.native_turn._ReadTurn", None)
+
+    async def test(loop):
+        peer = await established()
+        peer.delegate.signals_received = answering
+        peer.write_now(peer.messages(2))
+
+        assert await loop.sock_recv(peer.connection, 1000)
+        assert peer.protocol._turn is None
+        assert peer.protocol.counts()[2:4] == (2, 2)
+
+    run(test, factory)
+
+
+@on_every_loop
+def test_a_turn_that_finds_no_data_changes_nothing(factory):
+    async def test(_loop):
+        peer = await established()
+        peer.protocol._socket._on_ready()
+        await iterations()
+        assert not peer.protocol._is_eof_seen
+
+        peer.write_now(peer.messages(1))
+        assert await peer.delegate.events.get() == "signals"
+
+    run(test, factory)
+
+
+def test_the_reason_of_a_broken_connection_names_the_error():
+    async def test(_loop):
+        peer = await established()
+        details = []
+        peer.delegate.connection_lost = lambda _protocol, _reason, detail: details.append(detail)
+        peer.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close sends a reset
+        peer.connection.close()
+        while not details:
+            await asyncio.sleep(0)
+
+        assert "Connection reset" in details[0]
+
+    run(test)
