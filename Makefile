@@ -150,8 +150,9 @@ erlang:         # install Erlang, Elixir and the tools for tests/faults as root;
 engine:         # with CI=true, install and start a Docker Engine; otherwise print what is missing
 	@tools/engine.sh
 
-map-picture: $(VENV)/dev.stamp erlang chromium  ## make the picture of the map in the README with real nodes
+map-picture: $(VENV)/dev.stamp erlang chromium  ## make the pictures of the map in the README and in the guide to incidents with real nodes
 	$(BIN)/python tools/map_picture.py docs/images/map.webp
+	PYTHONPATH=tests/otp:tests/faults $(BIN)/python tools/incident_pictures.py docs/images
 
 chromium:       # install Chromium as root; otherwise print what is missing
 	@tools/browser.sh
