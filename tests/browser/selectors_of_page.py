@@ -8,7 +8,9 @@ from typing import Any
 
 def node(name: str, **attributes: str) -> str:
     """The element of a node, with these ``data-`` attributes."""
-    return f"[data-node={json.dumps(name)}]" + "".join(f'[data-{key}="{value}"]' for key, value in attributes.items())
+    return f"[data-node={json.dumps(name, ensure_ascii=False)}]" + "".join(
+        f'[data-{key}="{value}"]' for key, value in attributes.items()
+    )
 
 
 def connection(one: str, other: str, **attributes: str) -> str:

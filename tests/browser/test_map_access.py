@@ -131,9 +131,36 @@ def test_nothing_moves_if_the_user_wants_less_motion(show, page, server):
     assert page.evaluate("document.getAnimations().length") == 0
 
 
+def test_a_name_that_looks_like_another_one_is_marked_and_spelt_out(show):
+    lookalike = "pl\u0430to@127.0.0.1"
+    page = show(mesh([P, lookalike]))
+
+    assert "name not ASCII" in page.locator(node(lookalike)).text_content()
+    assert "name not ASCII" not in page.locator(node(P)).text_content()
+    page.locator(f"{node(lookalike)} .symbol").click()
+    page.wait_for_selector("#details dd:has-text('pl\\\\u{430}to@127.0.0.1')")
+
+
+FONTS = """() => [...document.querySelectorAll("#circle tspan")].filter((part) => part.textContent)
+    .map((part) => parseFloat(getComputedStyle(part).fontSize) * part.ownerSVGElement.getScreenCTM().a)"""
+
+
+@pytest.mark.parametrize("width", [320, 900, 1100, 1440])
+def test_the_names_of_nodes_are_readable_and_free_of_the_legend(show, page, width):
+    page.set_viewport_size({"width": width, "height": 700})
+    show([report(name, busy={"for": 3, "line": "model.py:12 in predict", "gil": False}) for name in (S, P, A)])
+    page.wait_for_selector(node(S))
+
+    assert min(page.evaluate(FONTS)) > 8
+    legend = page.locator("#legend").bounding_box()
+    for label in page.locator(".node .label").all():
+        box = label.bounding_box()
+        assert box["y"] + box["height"] <= legend["y"] + 1
+
+
 def test_a_small_screen_scrolls_in_one_direction_only(show, page):
-    page.set_viewport_size({"width": 400, "height": 800})
+    page.set_viewport_size({"width": 320, "height": 640})
     show(mesh([S, P, A]), [event("node_up", "x" * 300)])
 
     page.wait_for_selector(node(S))
-    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320

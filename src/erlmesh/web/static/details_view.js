@@ -2,7 +2,7 @@
 import { element, facts, keyed, setAttributes, setText } from "./dom.js";
 import { linkLabel, linkView, sideFacts, troubleText } from "./links.js";
 import { nodeView } from "./nodes.js";
-import { aliveName, duration } from "./text.js";
+import { aliveName, duration, isForeign, shortened, spelt } from "./text.js";
 
 export class DetailsView {
   /** `onSelect` as for the mesh; `onControl(action, data)` when the user presses a button. */
@@ -54,6 +54,7 @@ function nodeFacts(view, report, now) {
   const pairs = [["state", view.warning || view.state], ["kind", view.badge]];
   if (!report) return pairs;
   const add = (name, value) => value !== null && value !== undefined && value !== "" && pairs.push([name, String(value)]);
+  add("name", isForeign(report.node) ? shortened(spelt(report.node), 200) : null);
   add("busy at", report.busy?.line);
   add("version", report.version);
   add("uptime", report.uptime === null ? null : duration(report.uptime + (report.alive ? view.age : 0)));

@@ -1,5 +1,5 @@
 // What one node looks like: decided from its report and the time. Pure functions.
-import { byText, duration } from "./text.js";
+import { byText, duration, isForeign } from "./text.js";
 
 /** A report that is older than this many seconds is marked as old. The server has a new one every two seconds. */
 export const OLD_AFTER = 6;
@@ -58,6 +58,7 @@ function badgeOf(report) {
     parts.push("kind unknown");
   }
   if (report.hidden) parts.push("hidden");
+  if (isForeign(report.node)) parts.push("name not ASCII");
   return parts.join(" · ");
 }
 

@@ -55,6 +55,16 @@ export function shortened(text, limit) {
   return characters.length > limit ? `${characters.slice(0, limit - 1).join("")}…` : text;
 }
 
+/** Whether a name has other characters than those of ASCII: one of these may look like another. */
+export function isForeign(name) {
+  return /[^ -~]/.test(name);
+}
+
+/** A name with each such character spelt out: "pl\u{430}to@host". */
+export function spelt(name) {
+  return [...name].map((character) => (isForeign(character) ? `\\u{${character.codePointAt(0).toString(16)}}` : character)).join("");
+}
+
 /** "1 node", "3 nodes". */
 export function counted(amount, noun) {
   return `${amount} ${noun}${amount === 1 ? "" : "s"}`;
