@@ -226,6 +226,15 @@ def test_the_summary_counts_what_is_wrong(call):
     assert [part["text"] for part in call("summary.summaryOf", nodes[:2], links[:1])] == ["2 nodes", "all connected"]
 
 
+def test_nodes_that_were_never_connected_are_not_said_to_have_lost_a_connection(call):
+    nodes = [{"name": name, "state": "up"} for name in "abc"]
+    links = [{"a": "a", "b": "b", "state": "absent"}, {"a": "a", "b": "c", "state": "down"}]
+
+    texts = [part["text"] for part in call("summary.summaryOf", nodes, links)]
+
+    assert texts == ["3 nodes", "1 connection down", "1 pair not connected"]
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.42, "0.4 s"), (12.2, "12 s"), (59.7, "1 min"), (185, "3 min 5 s"), (7440, "2 h 4 min"), (442800, "5 d 3 h")],

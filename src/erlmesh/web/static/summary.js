@@ -16,8 +16,8 @@ export function summaryOf(nodes, allLinks) {
   add(of(nodes, "old"), counted(of(nodes, "old"), "old report"), "warn");
   add(of(links, "one-sided"), `${counted(of(links, "one-sided"), "connection")} one-sided`, "bad");
   add(of(links, "silent"), `${counted(of(links, "silent"), "connection")} silent`, "warn");
-  const down = of(links, "down") + of(links, "absent");
-  add(down, `${counted(down, "connection")} down`, "bad");
+  add(of(links, "down"), `${counted(of(links, "down"), "connection")} down`, "bad");
+  add(of(links, "absent"), `${counted(of(links, "absent"), "pair")} not connected`, "bad"); // they may never have been
   const returning = of(links, "reconnecting") + of(links, "connecting");
   add(returning, `${counted(returning, "connection")} reconnecting`, "warn");
   if (parts.length === 1) parts.push({ text: "all connected", tone: "good" });
