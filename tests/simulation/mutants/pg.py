@@ -161,7 +161,7 @@ MUTANTS = [
     Mutant(
         TABLE + "add_all",
         "a first sync replaces the members of other nodes",
-        "if not self._members.keys().isdisjoint(groups):",
+        "if not self._members.keys().isdisjoint(groups.keys()):",
         "if False:",
     ),
     Mutant(
