@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import sys
 import tempfile
@@ -28,33 +29,42 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     chosen = {"plain", *(options.scene or ()), *(SHORT if options.short else () if options.scene else SCENES)}
     console, started = Console(), time.monotonic()
-    previous_handler = signal.signal(signal.SIGTERM, raise_keyboard_interrupt)
-    with tempfile.TemporaryDirectory(prefix="erlmesh-cep-") as folder:
+    try:
+        record = _play(options, console, chosen)
+    except DemoFailed as failure:  # of the cleanup
+        console.fail(str(failure))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    if record is None:
+        return 1
+    _draw(console, record, Path(options.out))
+    console.heading(f"All {console.checks_passed} checks passed in {time.monotonic() - started:.1f} s.")
+    return 0
+
+
+def _play(options: argparse.Namespace, console: Console, chosen: set[str]) -> Record | None:
+    """Play the chosen scenes. Return None if a check failed. Raises DemoFailed if the cleanup failed."""
+    with tempfile.TemporaryDirectory(prefix="erlmesh-cep-") as folder, contextlib.ExitStack() as cleanup:
+        previous_handler = signal.signal(signal.SIGTERM, raise_keyboard_interrupt)
+        cleanup.callback(signal.signal, signal.SIGTERM, previous_handler)
         mesh: LocalMesh | ContainerMesh | None = None
         try:
             mesh = _make_mesh(options, Path(folder))
+            cleanup.callback(mesh.close)
             observer = mesh.start()
             story = Story(console, mesh, observer, options.net_ticktime, options.patience)
             for name in SCENES:
                 if name in chosen:
                     getattr(story, name)()
             story.compare()
-            record = Record(**observer.ask("get_record"))
+            return Record(**observer.ask("get_record"))
         except DemoFailed as failure:
             console.fail(str(failure))
             if options.verbose and mesh is not None:
                 for log in mesh.logs():
                     print(f"--- {log.name}\n{log.read_text(encoding='utf-8', errors='replace')}", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            return 130
-        finally:
-            if mesh is not None:
-                mesh.close()
-            signal.signal(signal.SIGTERM, previous_handler)
-    _draw(console, record, Path(options.out))
-    console.heading(f"All {console.checks_passed} checks passed in {time.monotonic() - started:.1f} s.")
-    return 0
+            return None
 
 
 def _make_mesh(options: argparse.Namespace, folder: Path) -> LocalMesh | ContainerMesh:

@@ -6,6 +6,7 @@ aristotle. At the end all containers and the network are removed.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import signal
 import time
@@ -111,10 +112,11 @@ class ContainerMesh:
         return None
 
     def close(self) -> None:
-        """Remove all containers and the network. May be called again."""
-        self.engine.close()
-        for program in [*self._programs.values(), *self._old]:
-            program.close()
+        """Remove all containers and the network. May be called again. Raises DemoFailed if some are left."""
+        with contextlib.ExitStack() as cleanup:  # it runs all steps, also after one that fails; the last one first
+            for program in [*self._programs.values(), *self._old]:
+                cleanup.callback(program.close)
+            cleanup.callback(self.engine.close)
 
     def logs(self) -> list[Path]:
         return sorted(self._folder.glob("*.log"))

@@ -6,6 +6,7 @@ that are shown are the ones that run. After each step the demo checks which memb
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import signal
 import subprocess
@@ -43,23 +44,31 @@ def run_in_containers(image: str = IMAGE, *, show_map: bool = False) -> int:
     """
     started = time.monotonic()
     console = Console()
-    previous_handler = signal.signal(signal.SIGTERM, raise_keyboard_interrupt)
-    with tempfile.TemporaryDirectory(prefix="erlmesh-demo-") as folder:
-        demo: _ContainerDemo | None = None
+    try:
+        exit_code = _run_and_clean_up(console, image, show_map)
+    except DemoFailed as failure:  # of the cleanup
+        console.fail(str(failure))
+        exit_code = 1
+    if exit_code == 0:
+        took = time.monotonic() - started
+        console.heading(f"All {console.checks_passed} checks passed in {took:.1f} s. All containers are removed.")
+    return exit_code
+
+
+def _run_and_clean_up(console: Console, image: str, show_map: bool) -> int:
+    """Run the demo and return its exit code. Raises DemoFailed if not all containers and networks could be removed."""
+    with tempfile.TemporaryDirectory(prefix="erlmesh-demo-") as folder, contextlib.ExitStack() as cleanup:
+        previous_handler = signal.signal(signal.SIGTERM, raise_keyboard_interrupt)
+        cleanup.callback(signal.signal, signal.SIGTERM, previous_handler)
         try:
             demo = _ContainerDemo(console, Path(folder), image)
+            cleanup.callback(demo.close)
             demo.run(show_map=show_map)
         except DemoFailed as failure:
             console.fail(str(failure))
             return 1
         except KeyboardInterrupt:
             return 130
-        finally:
-            if demo is not None:
-                demo.close()
-            signal.signal(signal.SIGTERM, previous_handler)
-    took = time.monotonic() - started
-    console.heading(f"All {console.checks_passed} checks passed in {took:.1f} s. All containers are removed.")
     return 0
 
 
@@ -84,9 +93,11 @@ class _ContainerDemo:
         self._shells: list[ShellProcess] = []
 
     def close(self) -> None:
-        for shell in self._shells:
-            shell.close()
-        self.engine.close()
+        """Close all shells, then remove all containers. Raises DemoFailed if some are left."""
+        with contextlib.ExitStack() as cleanup:  # it runs all steps, also after one that fails; the last one first
+            cleanup.callback(self.engine.close)
+            for shell in self._shells:
+                cleanup.callback(shell.close)
 
     def run(self, *, show_map: bool) -> None:
         if not self.engine.has_image(self.image):

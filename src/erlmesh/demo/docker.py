@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shutil
 import subprocess
@@ -21,6 +20,8 @@ COMMAND_TIMEOUT: Final = 60.0
 """Seconds that a docker command may take."""
 CLEANUP_TIMEOUT: Final = 20.0
 """Seconds for the cleanup. After that, remaining containers and networks stay."""
+CLEANUP_INTERVAL: Final = 0.2
+"""Seconds between two attempts of the cleanup."""
 MAP_PORT: Final = 4380
 MAP_NUMBER: Final = 100
 """The number of the map's container. Docker would give it an address of a node that starts later."""
@@ -139,20 +140,28 @@ class Engine:
     def close(self) -> None:
         """Remove all containers and networks of this engine. May be called again.
 
-        A container can still be starting, so this repeats until nothing is left.
+        A container can still be starting, and the engine can refuse for a moment. So this repeats until nothing is
+        left. Raises DemoFailed with the reason if something is left after ``CLEANUP_TIMEOUT``.
         """
-        label, deadline = f"label={self._label}", time.monotonic() + CLEANUP_TIMEOUT
-        while time.monotonic() < deadline:
-            with contextlib.suppress(DemoFailed):
-                containers = self.run("ps", "--all", "--quiet", "--filter", label).split()
-                if containers:
-                    self.run("rm", "--force", "--volumes", *containers)
-                networks = self.run("network", "ls", "--quiet", "--filter", label).split()
-                if networks:
-                    self.run("network", "rm", *networks)
-                if not containers and not networks:
-                    return
-            time.sleep(0.2)
+        deadline = time.monotonic() + CLEANUP_TIMEOUT
+        while reasons := [
+            *self._remove(("ps", "--all"), ("rm", "--force", "--volumes")),
+            *self._remove(("network", "ls"), ("network", "rm")),
+        ]:
+            if time.monotonic() > deadline:
+                raise DemoFailed(f"not everything with the label {self._label} is removed: {'; '.join(reasons)}")
+            time.sleep(CLEANUP_INTERVAL)
+
+    def _remove(self, listing: tuple[str, ...], removal: tuple[str, ...]) -> list[str]:
+        """Remove everything with our label that ``listing`` shows. Return why something may be left."""
+        try:
+            found = self.run(*listing, "--quiet", "--filter", f"label={self._label}").split()
+            if not found:
+                return []
+            self.run(*removal, *found)
+        except DemoFailed as failure:
+            return [str(failure)]
+        return [f"docker {listing[0]} showed {', '.join(found)}"]
 
 
 class ContainerShell(ShellProcess):
