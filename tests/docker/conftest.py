@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(600))  # the first test builds the image and perhaps its base
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def engine() -> str:
     """The version of the Docker Engine on this machine."""
     try:
@@ -37,34 +37,30 @@ def engine() -> str:
 
 
 @pytest.fixture(scope="session")
-def built_images() -> dict[str, str | None]:
-    """Each image that was built, with the output of the build, or None if it failed."""
-    return {}
+def image_build(engine: str) -> str:
+    """What the build of the image of the node printed."""
+    return _build("image.sh", IMAGE=IMAGE)
 
 
-def _build_image(request: pytest.FixtureRequest, script: str, **names: str) -> str:
-    built_images = request.getfixturevalue("built_images")
-    (image,) = names.values()
-    if image not in built_images:
-        environment = {**os.environ, "PYTHON": sys.executable, **names}
-        done = subprocess.run([ROOT / "tools" / script], capture_output=True, text=True, check=False, env=environment)
-        built_images[image] = done.stdout if done.returncode == 0 else None
-        built_images[f"why not {image}"] = done.stderr.strip()
-    if built_images[image] is None:
-        skip_or_fail(built_images[f"why not {image}"])
-    return image
-
-
-@pytest.fixture
-def image(request: pytest.FixtureRequest, engine: str) -> str:
+@pytest.fixture(scope="session")
+def image(image_build: str) -> str:
     """The image of the node, built once from these sources."""
-    return _build_image(request, "image.sh", IMAGE=IMAGE)
+    return IMAGE
 
 
-@pytest.fixture
-def elixir_image(request: pytest.FixtureRequest, engine: str) -> str:
+@pytest.fixture(scope="session")
+def elixir_image(engine: str) -> str:
     """The image of a real Elixir node."""
-    return _build_image(request, "elixir_image.sh", ELIXIR_IMAGE=ELIXIR_IMAGE)
+    _build("elixir_image.sh", ELIXIR_IMAGE=ELIXIR_IMAGE)
+    return ELIXIR_IMAGE
+
+
+def _build(script: str, **names: str) -> str:
+    environment = {**os.environ, "PYTHON": sys.executable, **names}
+    done = subprocess.run([ROOT / "tools" / script], capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        skip_or_fail(done.stderr.strip())
+    return done.stdout
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from otp.polling import wait_until
 from terminal import Terminal
 
 
-def test_the_image_is_small(image, built_images):
-    on_top = int(built_images[image].rpartition(" MB of it on top")[0].rpartition(" ")[2])
+def test_the_image_is_small(image_build):
+    on_top = int(image_build.rpartition(" MB of it on top")[0].rpartition(" ")[2])
 
-    print(built_images[image])
+    print(image_build)
     assert on_top < 80
 
 
