@@ -15,14 +15,16 @@ _PREFIX = "not tested: "
 
 
 def skip_or_fail(reason: str) -> NoReturn:
-    """Skip the running test because of what this machine lacks. With ``CI=true`` the test fails instead."""
+    """Skip the running test, or the module that is imported, because of what this machine lacks. With ``CI=true`` it
+    fails instead.
+    """
     if os.environ.get("CI") == "true":
         pytest.fail(f"CI must run this test, but this machine cannot: {reason}", pytrace=False)
-    pytest.skip(_PREFIX + reason)
+    pytest.skip(_PREFIX + reason, allow_module_level=True)
 
 
 def import_or_skip(module: str) -> Any:
-    """Return the module. Without it, skip the running test; with ``CI=true`` the test fails instead."""
+    """Return the module. Without it, skip as :func:`skip_or_fail` does."""
     try:
         return importlib.import_module(module)
     except ImportError:

@@ -4,9 +4,9 @@ import contextlib
 import socket
 import urllib.request
 
-import pytest
+from skips import import_or_skip
 
-pytest.importorskip("prometheus_client")
+import_or_skip("prometheus_client")
 
 
 def read(port):

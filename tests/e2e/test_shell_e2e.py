@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from skips import import_or_skip
 from terminal import Terminal
 
 
@@ -60,7 +61,7 @@ def terminal(erlmesh):
 
 
 def test_the_terminal_prompts_completes_interrupts_and_exits(terminal):
-    pytest.importorskip("prompt_toolkit")
+    import_or_skip("prompt_toolkit")
     shell = terminal("--name", "socrates")
     shell.wait_for("py(socrates@127.0.0.1)1> ")
     shell.press("Node.sel\t")
@@ -86,7 +87,7 @@ def test_the_terminal_prompts_completes_interrupts_and_exits(terminal):
 
 
 def test_a_line_of_elixir_gets_a_hint_and_a_table_is_printed_at_a_terminal(terminal):
-    pytest.importorskip("prompt_toolkit")
+    import_or_skip("prompt_toolkit")
     shell = terminal("--name", "socrates")
     shell.wait_for("1> ")
     shell.press("receive do\r")
@@ -108,7 +109,7 @@ def test_a_line_of_elixir_gets_a_hint_and_a_table_is_printed_at_a_terminal(termi
 
 
 def test_output_of_the_background_appears_above_the_prompt(terminal):
-    pytest.importorskip("prompt_toolkit")
+    import_or_skip("prompt_toolkit")
     shell = terminal("--name", "socrates")
     shell.wait_for("1> ")
     shell.press("import asyncio; timer = asyncio.get_running_loop().call_later(0.2, print, 'from' + ' behind')\r")

@@ -15,6 +15,7 @@ from erlmesh.errors import DecodeError
 from erlmesh.etf import decode, encode
 from erlmesh.formatting import claim_local, format_elixir, format_erlang, release_local
 from erlmesh.terms import Atom, Export, Fun, ImproperList, Map, Pid, Port, Ref, exact_key, sort_key
+from skips import skip_or_fail
 from terms_strategy import atoms, floats, has_negative_zero, integers, leaves, pids, refs, scalar_text, terms
 
 pytestmark = pytest.mark.otp
@@ -83,7 +84,7 @@ def release(oracle):
 def oracle():
     erl = shutil.which("erl")
     if erl is None:
-        pytest.skip("no erl")
+        skip_or_fail("Erlang is not installed")
     oracle = Oracle([erl, "-noinput", "-boot", "start_clean", "-eval", ORACLE])
     try:
         if release(oracle) < 25:
@@ -97,7 +98,7 @@ def oracle():
 def elixir_oracle():
     erl, elixirc = shutil.which("erl"), shutil.which("elixir")
     if erl is None or elixirc is None:
-        pytest.skip("no elixir")
+        skip_or_fail("Elixir is not installed")
     command = [elixirc, "-e", "IO.write(:code.lib_dir(:elixir))"]
     library = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     start = "{ok, _} = application:ensure_all_started(elixir),"

@@ -2,12 +2,11 @@
 
 import json
 
-import pytest
-
-pytest.importorskip("opentelemetry.sdk")
-
 from erlmesh.terms import Atom
 from polling import wait_until
+from skips import import_or_skip
+
+import_or_skip("opentelemetry.sdk")
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 # Spans end up in `spans`. `shop` is a GenServer, `shop:price/1` an exposed function.

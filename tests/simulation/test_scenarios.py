@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from simulation.scenario import run_scenario
+from skips import skip_or_fail
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -45,11 +46,9 @@ def other_python():
     fetched = subprocess.run(
         [sys.executable, ROOT / "tools/python_of.py", "3.13"], capture_output=True, text=True, check=False
     )
-    if fetched.returncode == 0:
-        return fetched.stdout.strip()
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"histories were not compared with another Python's: {fetched.stderr}")
-    pytest.skip(f"histories were not compared with another Python's: {fetched.stderr}")
+    if fetched.returncode:
+        skip_or_fail(f"histories were not compared with another Python's: {fetched.stderr}")
+    return fetched.stdout.strip()
 
 
 def test_history_does_not_depend_on_the_hash_seed():

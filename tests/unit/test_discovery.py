@@ -14,6 +14,7 @@ from erlmesh.discovery.sources import Host, Source, SourceKind, parse_entries, p
 from erlmesh.errors import NodeStartError
 from erlmesh.net.epmd import Epmd
 from erlmesh.net.epmd_server import EpmdServer
+from skips import import_or_skip
 
 # Sources
 
@@ -193,8 +194,8 @@ class Srv(asyncio.DatagramProtocol):
         self.transport = transport
 
     def datagram_received(self, data, address):
-        dns = pytest.importorskip("dns.message")
-        rrset = pytest.importorskip("dns.rrset")
+        dns = import_or_skip("dns.message")
+        rrset = import_or_skip("dns.rrset")
         question = dns.from_wire(data)
         answer = dns.make_response(question)
         name = question.question[0].name
@@ -205,7 +206,7 @@ class Srv(asyncio.DatagramProtocol):
 
 
 def test_srv_records_give_hosts_and_epmd_ports():
-    library = pytest.importorskip("dns.asyncresolver")
+    library = import_or_skip("dns.asyncresolver")
 
     async def main():
         transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Srv, local_addr=("127.0.0.1", 0))

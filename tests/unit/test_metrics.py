@@ -7,11 +7,6 @@ import time
 
 import pytest
 
-pytest.importorskip("prometheus_client")
-
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.parser import text_string_to_metric_families
-
 from erlmesh import NO_REPLY, CallError, CallTimeout, Exit, GenServer, Node, NoProcess
 from erlmesh.core.node_counters import PeerTotals
 from erlmesh.net.resolvers import NoEpmd
@@ -21,6 +16,11 @@ from erlmesh.services.metrics.catalogue import METRICS
 from erlmesh.terms import Atom
 from erlmesh.testing.cluster import Cluster
 from erlmesh.testing.loop import run
+from skips import import_or_skip
+
+CollectorRegistry = import_or_skip("prometheus_client").CollectorRegistry
+generate_latest = import_or_skip("prometheus_client").generate_latest
+text_string_to_metric_families = import_or_skip("prometheus_client.parser").text_string_to_metric_families
 
 
 class Scrape:

@@ -3,11 +3,10 @@
 import asyncio
 from functools import partial
 
-import pytest
-
 from erlmesh import Atom, Ref, serving
 from erlmesh.testing.cluster import Cluster
 from erlmesh.testing.loop import run
+from skips import import_or_skip
 
 MODULE, SCOPE, STREAMING, NOPROC, NAME = map(
     Atom, ("Elixir.Nx.Serving", "Elixir.Nx.Serving.PG", "streaming", "noproc", "Elixir.MyApp.Doubler")
@@ -144,7 +143,7 @@ async def test_a_caller_that_is_gone_is_dropped(cluster, server, client):
 
 @with_nodes
 async def test_tensors_come_and_leave_as_arrays(cluster, server, client):
-    numpy = pytest.importorskip("numpy")
+    numpy = import_or_skip("numpy")
     from erlmesh.servings.tensors import Template, from_wire, to_wire
 
     def double(arrays):

@@ -7,8 +7,9 @@ import pytest
 from erlmesh import Atom, Map
 from erlmesh.etf import decode, encode
 from erlmesh.servings.tensors import Template, from_wire, to_wire
+from skips import import_or_skip
 
-numpy = pytest.importorskip("numpy")
+numpy = import_or_skip("numpy")
 STRUCT, DATA, STATE, TYPE, SHAPE, NAMES, AXES, DONATABLE, NIL = map(
     Atom, ("__struct__", "data", "state", "type", "shape", "names", "vectorized_axes", "donatable?", "nil")
 )

@@ -6,14 +6,13 @@ import io
 import pytest
 from shell_harness import open_shells
 
-pytest.importorskip("prompt_toolkit")
+from skips import import_or_skip
 
-from prompt_toolkit.application import create_app_session
-from prompt_toolkit.data_structures import Size
-from prompt_toolkit.input import create_pipe_input
-from prompt_toolkit.output.vt100 import Vt100_Output
-
-from erlmesh.shell import terminal_frontend
+create_app_session = import_or_skip("prompt_toolkit.application").create_app_session
+Size = import_or_skip("prompt_toolkit.data_structures").Size
+create_pipe_input = import_or_skip("prompt_toolkit.input").create_pipe_input
+Vt100_Output = import_or_skip("prompt_toolkit.output.vt100").Vt100_Output
+terminal_frontend = import_or_skip("erlmesh.shell.terminal_frontend")  # it imports prompt_toolkit
 
 UP, TAB, CTRL_C, CTRL_D = "\x1b[A", "\t", "\x03", "\x04"
 

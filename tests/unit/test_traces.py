@@ -4,14 +4,6 @@ import asyncio
 
 import pytest
 
-pytest.importorskip("opentelemetry.sdk")
-
-from opentelemetry import baggage, context, trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
-
 from erlmesh import Atom, CallTimeout, ErlangError, GenServer, NoProcess, Pid, RemoteError
 from erlmesh.core.trace_tokens import MAX_BYTES, MAX_PAIRS, call_ref, context_of, make_token, sequence_of
 from erlmesh.proto.control import Send, SendName, SpawnRequest
@@ -20,6 +12,15 @@ from erlmesh.terms import ImproperList, Ref
 from erlmesh.testing.cluster import Cluster
 from erlmesh.testing.loop import run
 from skips import import_or_skip
+
+baggage = import_or_skip("opentelemetry.baggage")
+context = import_or_skip("opentelemetry.context")
+trace = import_or_skip("opentelemetry.trace")
+TracerProvider = import_or_skip("opentelemetry.sdk.trace").TracerProvider
+sampling = import_or_skip("opentelemetry.sdk.trace.sampling")
+Decision, Sampler, SamplingResult = sampling.Decision, sampling.Sampler, sampling.SamplingResult
+SimpleSpanProcessor = import_or_skip("opentelemetry.sdk.trace.export").SimpleSpanProcessor
+InMemorySpanExporter = import_or_skip("opentelemetry.sdk.trace.export.in_memory_span_exporter").InMemorySpanExporter
 
 PID = Pid(Atom("a@h"), 5, 0, 1)
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
