@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 __all__ = ["Terminal"]
 
-TIMEOUT = 15.0
+TIMEOUT = 60.0
 """Seconds that a program gets for each step."""
 POLL_INTERVAL = 0.1
 WITH_CONTROLLING_TERMINAL = (  # so that Ctrl-C is a signal

@@ -1,6 +1,13 @@
 defmodule Erlmesh.EndsTest do
   use Erlmesh.Case, async: true
 
+  defp hold_gil(python) do
+    path = Path.join(System.tmp_dir!(), "erlmesh_held_#{System.unique_integer([:positive])}")
+    on_exit(fn -> File.rm(path) end)
+    assert {:error, %{reason: :timeout}} = Erlmesh.call(python, "probe", "hold_gil", [path], 100)
+    wait_until(fn -> File.exists?(path) end)
+  end
+
   test "a supervisor restarts it after kill -9, and nothing of the first one is left" do
     {:ok, supervisor} = Supervisor.start_link([{Erlmesh.Python, options(name: Shop.Killed)}], strategy: :one_for_one)
 
@@ -24,7 +31,7 @@ defmodule Erlmesh.EndsTest do
   test "a node whose GIL is held, and an owner that is killed, leave nothing" do
     start_python(name: Shop.Held, grace: 200)
     pids = Tuple.to_list(Erlmesh.call!(Shop.Held, "probe", "pids"))
-    assert {:error, %{reason: :timeout}} = Erlmesh.call(Shop.Held, "probe", "hold_gil", [], 100)
+    hold_gil(Shop.Held)
 
     log = capture_log(fn -> stop_supervised!(Shop.Held) end)
 
@@ -33,7 +40,7 @@ defmodule Erlmesh.EndsTest do
 
     owner = start_python(name: Shop.Held, grace: 200)
     pids = Tuple.to_list(Erlmesh.call!(Shop.Held, "probe", "pids"))
-    assert {:error, %{reason: :timeout}} = Erlmesh.call(Shop.Held, "probe", "hold_gil", [], 100)
+    hold_gil(Shop.Held)
 
     Process.exit(owner, :kill)
 
@@ -51,7 +58,7 @@ defmodule Erlmesh.EndsTest do
       capture_log(fn ->
         Node.set_cookie(node, :another)
         Node.disconnect(node)
-        assert_receive {:DOWN, ^monitor, _, _, {%Erlmesh.ExitError{status: nil}, []}}, 15_000
+        assert_receive {:DOWN, ^monitor, _, _, {%Erlmesh.ExitError{status: nil}, []}}, 60_000
       end)
 
     assert log =~ "it runs, but has not been connected for"
@@ -65,6 +72,6 @@ defmodule Erlmesh.EndsTest do
 
     System.cmd("kill", ["-TERM", "#{os_pid}"])
 
-    assert_receive {:DOWN, ^monitor, _, _, :normal}, 15_000
+    assert_receive {:DOWN, ^monitor, _, _, :normal}, 60_000
   end
 end

@@ -51,15 +51,16 @@ defmodule ErlmeshTest do
     end
 
     test "its log lines arrive with their levels, several lines as one" do
-      log =
-        capture_log(fn ->
-          Erlmesh.call!(Shop.Model, "probe", "write_log")
-          # The next call is answered after the lines are written, and the log comes by another way.
-          Process.sleep(200)
-        end)
+      # The call is answered after the lines are written, and the log comes by another way.
+      wait_until(fn ->
+        log =
+          capture_log(fn ->
+            Erlmesh.call!(Shop.Model, "probe", "write_log")
+            Process.sleep(100)
+          end)
 
-      assert log =~ ~r/\[warn(ing)?\] +two\nlines with \\ and \\n\n/
-      assert log =~ ~r/\[info\] +printed\n/
+        log =~ ~r/\[warn(ing)?\] +two\nlines with \\ and \\n\n/ and log =~ ~r/\[info\] +printed\n/
+      end)
     end
 
     test "log lines that come too fast are counted" do
@@ -68,7 +69,6 @@ defmodule ErlmeshTest do
           :sys.suspend(Shop.Model)
           Erlmesh.call!(Shop.Model, "probe", "flood", [20_000], 60_000)
           :sys.resume(Shop.Model)
-          Erlmesh.Python.os_pid(Shop.Model)
           wait_until(fn -> Process.info(Process.whereis(Shop.Model), :message_queue_len) == {:message_queue_len, 0} end)
         end)
 
@@ -83,8 +83,13 @@ defmodule ErlmeshTest do
 
       log =
         capture_log(fn ->
-          {:error, %{reason: :timeout}} = Erlmesh.call(Shop.Model, "probe", "flood", [0], 2_000)
-          assert Process.info(server, :message_queue_len) < {:message_queue_len, 6_000}
+          # On a loaded machine Python writes no faster than Logger reads. So the server starts with what is too much.
+          :sys.suspend(server)
+          flood = Task.async(fn -> Erlmesh.call(Shop.Model, "probe", "flood", [0], 2_000) end)
+          wait_until(fn -> Process.info(server, :message_queue_len) > {:message_queue_len, 3_000} end)
+          :sys.resume(server)
+          {:error, %{reason: :timeout}} = Task.await(flood, 60_000)
+          wait_until(fn -> Process.info(server, :message_queue_len) < {:message_queue_len, 6_000} end)
           stop_supervised!(Shop.Model)
         end)
 
@@ -226,7 +231,7 @@ defmodule ErlmeshTest do
 
     :sys.resume(:pg)
 
-    assert Task.await(start, 15_000) == 1
+    assert Task.await(start, 60_000) == 1
   end
 
   test "a hidden node is connected, and nodes() does not show it" do

@@ -6,7 +6,7 @@ defmodule Erlmesh.GuardTest do
 
     log =
       capture_log(fn ->
-        options = [python: ["/bin/sh", "-c", "cat; exit 3"], grace: 1, start_timeout: 500]
+        options = [python: ["/bin/sh", "-c", "head -n 1; exit 3"], grace: 1]
         {:error, {%Erlmesh.StartError{log: lines}, []}} = Erlmesh.Python.start_link(options)
         assert hd(lines) == "(the cookie)"
       end)
@@ -21,7 +21,7 @@ defmodule Erlmesh.GuardTest do
 
     capture_log(fn ->
       System.cmd("kill", ["-KILL", "#{guard}"])
-      assert_receive {:DOWN, ^monitor, _, _, {%Erlmesh.ExitError{}, []}}, 20_000
+      assert_receive {:DOWN, ^monitor, _, _, {%Erlmesh.ExitError{}, []}}, 60_000
     end)
 
     wait_until(fn -> not Enum.any?([node, guard, child], &running?/1) end)

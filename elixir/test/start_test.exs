@@ -23,7 +23,7 @@ defmodule Erlmesh.StartTest do
       assert failure(python: ["/bin/sh", "-c", "echo oh no; exit 3"]) =~ ~r/exit status 3.*\n    oh no/s
       assert failure(app: "probe:ends") =~ ~r/exit status 1.*the application failed/s
       assert failure(args: ["--join", "nobody@127.0.0.1"]) =~ ~r/exit status 1.*knows no node 'nobody'/s
-      assert failure(python: ["/bin/sleep", "600"], start_timeout: 200) =~ "exit status 1"
+      assert failure(python: ["/bin/sleep", "600"]) =~ "exit status 1"
       assert failure(python: ["/bin/sh", "-c", "exec sleep 600"], start_timeout: 200) =~ "not ready in time"
     end
   end
@@ -54,24 +54,24 @@ defmodule Erlmesh.StartTest do
 
     start_python(name: Shop.Early, app: "probe:main", wait_for: :counter)
 
-    assert {:error, %Erlmesh.CallError{reason: :noconnection} = error} = Task.await(early)
+    assert {:error, %Erlmesh.CallError{reason: :noconnection} = error} = Task.await(early, 60_000)
     assert Exception.message(error) == "Shop.Early still starts its Python node: it was not ready within 1 ms"
-    assert Task.await(patient) == {:ok, 3}
+    assert Task.await(patient, 60_000) == {:ok, 3}
   end
 
   test "a call during a start that fails says why" do
     Process.flag(:trap_exit, true)
-    options = options(name: Shop.Fails, python: ["/bin/sh", "-c", "sleep 0.3; exit 3"])
+    options = options(name: Shop.Fails, python: ["/bin/sh", "-c", "sleep 2; exit 3"])
 
     call =
       Task.async(fn ->
         wait_until(fn -> Process.whereis(Shop.Fails) != nil end)
-        Erlmesh.call(Shop.Fails, "probe", "length", ["abc"])
+        Erlmesh.call(Shop.Fails, "probe", "length", ["abc"], 60_000)
       end)
 
     capture_log(fn -> assert {:error, _} = Erlmesh.Python.start_link(options) end)
 
-    assert {:error, %Erlmesh.CallError{reason: :noconnection} = error} = Task.await(call)
+    assert {:error, %Erlmesh.CallError{reason: :noconnection} = error} = Task.await(call, 60_000)
     assert Exception.message(error) =~ "Shop.Fails has ended: the Python node"
     assert Exception.message(error) =~ "exit status 3"
   end

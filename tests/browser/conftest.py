@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ import pytest
 from map_server import MapServer
 from scenes import snapshot
 
-from beam import NoSuchOtp
 from cluster import Cluster, free_port, running_cluster
+from cluster_hooks import pytest_runtest_call as pytest_runtest_call
+from cluster_hooks import pytest_runtest_makereport as pytest_runtest_makereport
+from cluster_hooks import pytest_runtest_setup as pytest_runtest_setup
 from skips import import_or_skip, skip_or_fail
 
 HERE = Path(__file__).parent
@@ -105,21 +107,3 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     """Starts real nodes of both kinds, which end with the test."""
     with running_cluster(tmp_path, epmd_port=free_port()) as cluster:
         yield cluster
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    try:
-        return (yield)
-    except NoSuchOtp as error:
-        skip_or_fail(str(error))
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add the output of the nodes to the report of a failed test."""
-    report = yield
-    cluster = getattr(item, "funcargs", {}).get("cluster")
-    if report.when == "call" and report.failed and cluster is not None:
-        report.sections.append(("Output of the nodes", cluster.logs()))
-    return report

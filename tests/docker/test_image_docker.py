@@ -179,7 +179,7 @@ def test_a_blocked_event_loop_makes_the_container_unhealthy(lab):
     shell._process.stdin.write("import time; time.sleep(300)\n")
     shell._process.stdin.flush()
 
-    wait_until(lambda: lab.inspect(container, ".State.Health.Status") == "unhealthy", 20)
+    wait_until(lambda: lab.inspect(container, ".State.Health.Status") == "unhealthy")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's files are out of reach of the container's user")

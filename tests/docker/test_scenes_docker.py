@@ -69,13 +69,13 @@ def test_a_killed_container_is_found_again(lab: Lab):
     for container in containers:
         lab.wait_up(container)
     shell = lab.shell("socrates")
-    wait_until(lambda: shell.ask("len(Node.list())") == "1", 30)
+    wait_until(lambda: shell.ask("len(Node.list())") == "1")
 
     lab.run("kill", containers[1])
     wait_until(lambda: shell.ask("Node.list()") == "[]")
     lab.run("start", containers[1])
 
-    wait_until(lambda: shell.ask("len(Node.list())") == "1", 30)
+    wait_until(lambda: shell.ask("len(Node.list())") == "1")
 
 
 def test_a_paused_container_is_connected_again_by_itself(lab: Lab):
@@ -84,13 +84,13 @@ def test_a_paused_container_is_connected_again_by_itself(lab: Lab):
     for container in containers:
         lab.wait_up(container)
     shell = lab.shell("socrates")
-    wait_until(lambda: shell.ask("len(Node.list())") == "2", 30)
+    wait_until(lambda: shell.ask("len(Node.list())") == "2")
 
     lab.run("pause", containers[1])
-    wait_until(lambda: shell.ask("len(Node.list())") == "1", 10)
+    wait_until(lambda: shell.ask("len(Node.list())") == "1")
     lab.run("unpause", containers[1])
 
-    wait_until(lambda: shell.ask("len(Node.list())") == "2", 30)
+    wait_until(lambda: shell.ask("len(Node.list())") == "2")
 
 
 def test_a_rolling_restart_keeps_the_mesh_and_the_state_of_the_other_nodes(lab: Lab):
@@ -100,10 +100,10 @@ def test_a_rolling_restart_keeps_the_mesh_and_the_state_of_the_other_nodes(lab: 
         lab.node(name, "--ip", lab.address(number), *options)
     shells = {name: lab.shell(name) for name in names}
     for name in names:
-        wait_until(lambda at=name: shells[at].ask("len(Node.list())") == "2", 30, what=f"{name} meets all")
+        wait_until(lambda at=name: shells[at].ask("len(Node.list())") == "2", what=f"{name} meets all")
 
     for name in names:
         lab.run("restart", lab.container(name))
         shells[name] = lab.shell(name)
         for each in names:
-            wait_until(lambda at=each: shells[at].ask("len(Node.list())") == "2", 30, what=f"{each} meets all again")
+            wait_until(lambda at=each: shells[at].ask("len(Node.list())") == "2", what=f"{each} meets all again")

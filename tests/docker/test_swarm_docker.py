@@ -42,18 +42,18 @@ def has_three_nodes(swarm, stack):
 
 @pytest.mark.usefixtures("stacks")
 def test_tasks_find_each_other_and_a_new_task_replaces_a_killed_one(swarm):
-    wait_until(lambda: has_three_nodes(swarm, STACK), 90, what="three tasks in a mesh")
+    wait_until(lambda: has_three_nodes(swarm, STACK), 180, what="three tasks in a mesh")
 
     victim, *survivors = swarm.running_tasks(STACK)
     swarm.run("kill", victim)
 
     wait_until(lambda: connected_count(survivors[0]) == 1, what="the dead one is gone")
-    wait_until(lambda: has_three_nodes(swarm, STACK), 90, what="three tasks in a mesh again")
+    wait_until(lambda: has_three_nodes(swarm, STACK), 180, what="three tasks in a mesh again")
 
 
 @pytest.mark.usefixtures("stacks")
 def test_tasks_with_tls_find_each_other_and_refuse_a_node_without_a_certificate(swarm):
-    wait_until(lambda: has_three_nodes(swarm, TLS_STACK), 90, what="three tasks in a mesh")
+    wait_until(lambda: has_three_nodes(swarm, TLS_STACK), 180, what="three tasks in a mesh")
 
     first, *_ = swarm.running_tasks(TLS_STACK)
     for name in TLS_NODES:

@@ -26,7 +26,7 @@ from repl_driver import ErlmeshShell, Iex, ReplDriver
 
 __all__ = ["Session"]
 
-PATIENCE = 15.0
+PATIENCE = 60.0
 _ADDRESS = re.compile(r"\b(172\.1\d|10\.0)\.\d+\.\d+\b")
 _PROMPT = re.compile(r"^(py|iex)\(([^)]+)\)\d+> ?(.*)$")
 _CONTINUATION = re.compile(r"^ *\.\.+(?:\([^)]*\)\d+)?> ?(.*)$")

@@ -11,7 +11,8 @@ from pathlib import Path
 import erlmesh
 
 SOURCE = str(Path(erlmesh.__file__).parent.parent)
-TIMEOUT = 20
+TIMEOUT = 60
+"""Seconds after which a command hangs."""
 
 
 class Cli:

@@ -45,7 +45,7 @@ def test_ctrl_c_ends_a_measurement_without_a_traceback(erlmesh):
     ) as bench:  # fmt: skip
         bench.stderr.readline()  # the log says that it is connected
         bench.send_signal(signal.SIGINT)
-        _, errors = bench.communicate(timeout=20)
+        _, errors = bench.communicate(timeout=60)
 
     assert bench.returncode == 130
     assert "Traceback" not in errors

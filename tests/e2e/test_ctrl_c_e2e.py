@@ -69,7 +69,7 @@ def interrupt(erlmesh, program):
         try:
             assert running.stdout.readline() == "up\n"
             os.kill(running.pid, signal.SIGINT)
-            return running.communicate(timeout=20)[1], running.returncode
+            return running.communicate(timeout=60)[1], running.returncode
         finally:
             running.kill()
 

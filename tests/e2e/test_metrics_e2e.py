@@ -10,7 +10,7 @@ import_or_skip("prometheus_client")
 
 
 def read(port):
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
         return answer.read().decode()
 
 
@@ -29,7 +29,7 @@ def test_a_port_in_use_is_an_error_and_the_node_does_not_stay(erlmesh, free_port
     second = erlmesh.start("start", "--name", "socrates", "--metrics", str(free_port))
 
     second.wait_for("Choose another port")
-    assert second.process.wait(timeout=20) != 0
+    assert second.process.wait(timeout=60) != 0
 
 
 def test_each_worker_has_a_port_of_its_own(erlmesh):

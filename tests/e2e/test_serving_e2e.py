@@ -63,7 +63,7 @@ def test_a_plain_function_runs_in_a_thread(start):
     shell.until('rpc.call(:"plato@127.0.0.1", :models, :thread, [1])', "true")
     plato.process.send_signal(signal.SIGTERM)
 
-    assert plato.process.wait(timeout=10) == 0
+    assert plato.process.wait(timeout=60) == 0
 
 
 def test_a_worker_that_dies_answers_its_batch_and_is_replaced(start):

@@ -33,7 +33,7 @@ def test_sigterm_stops_the_shell_at_once_in_any_state(erlmesh, line):
 
     shell.process.send_signal(signal.SIGTERM)
 
-    assert shell.process.wait(timeout=5) == 0
+    assert shell.process.wait(timeout=60) == 0
 
 
 def test_an_error_in_a_process_is_one_line_without_frames_of_erlmesh(erlmesh):
@@ -83,7 +83,7 @@ def test_the_terminal_prompts_completes_interrupts_and_exits(terminal):
     shell.wait_for("4> ")
     shell.press("\x04")
 
-    assert shell.process.wait(timeout=5) == 0
+    assert shell.process.wait(timeout=60) == 0
 
 
 def test_a_line_of_elixir_gets_a_hint_and_a_table_is_printed_at_a_terminal(terminal):
@@ -131,7 +131,7 @@ def test_sigterm_restores_the_terminal(terminal):
 
     shell.process.send_signal(signal.SIGTERM)
 
-    assert shell.process.wait(timeout=5) == 0
+    assert shell.process.wait(timeout=60) == 0
     assert termios.tcgetattr(shell.master)[:4] == before[:4]
 
 
@@ -151,4 +151,4 @@ def test_a_terminal_without_prompt_toolkit_has_a_plain_prompt(terminal, tmp_path
     shell.press("\x03")
     shell.wait_for("** interrupted")
     shell.press("\x04")
-    assert shell.process.wait(timeout=5) == 0
+    assert shell.process.wait(timeout=60) == 0

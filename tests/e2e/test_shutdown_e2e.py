@@ -92,7 +92,7 @@ def exit_code_after(started, *signals, within=IN_TIME + LEEWAY):
     for number in signals:
         started.process.send_signal(number)
         time.sleep(0.02)  # Two pending signals of one kind are delivered as one.
-    code = started.process.wait(timeout=10)
+    code = started.process.wait(timeout=60)
     taken = time.monotonic() - began
     started.last = list(iter(started.line, None))
     assert not any("Traceback" in line for line in started.last), started.last

@@ -61,7 +61,7 @@ def test_the_node_stops_with_its_app(start, erlmesh, message, code):
 
     shell.ask(f'send((Atom("app"), Atom("plato@127.0.0.1")), Atom("{message}"))')
 
-    assert plato.process.wait(timeout=10) == code
+    assert plato.process.wait(timeout=60) == code
 
 
 def test_an_app_waits_for_the_nodes_of_join(start, erlmesh):

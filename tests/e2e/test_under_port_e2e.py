@@ -5,10 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from polling import wait_until
 
 COOKIE = b"cookie-on-stdin\n"
 APP = """
@@ -70,7 +71,7 @@ def port(erlmesh, tmp_path):
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()  # the guard ends the node and its children
         try:
-            process.wait(15)
+            process.wait(60)
         finally:
             process.kill()
             process.wait()
@@ -104,13 +105,6 @@ def is_running(pid):
         return False
 
 
-def wait_until(condition):
-    deadline = time.monotonic() + 15
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 @pytest.mark.parametrize("how", ["end of stdin", "stop", "SIGTERM", "kill", "node killed"])
 def test_nothing_is_left_of_a_node(port, how):
     process = port("--app", "app:main")
@@ -127,7 +121,7 @@ def test_nothing_is_left_of_a_node(port, how):
         process.stdin.write(how.encode() + b"\n")
         process.stdin.flush()
 
-    assert process.wait(15) == (128 + signal.SIGKILL if "kill" in how else 0)
+    assert process.wait(60) == (128 + signal.SIGKILL if "kill" in how else 0)
     assert not is_running(node)
     wait_until(lambda: not is_running(child))
 
@@ -139,7 +133,7 @@ def test_a_node_whose_gil_is_held_is_killed_after_its_grace(port):
 
     process.stdin.close()
 
-    assert process.wait(15) == 128 + signal.SIGKILL
+    assert process.wait(60) == 128 + signal.SIGKILL
     assert b"did not stop in time and is killed" in process.stdout.read()
     wait_until(lambda: not is_running(node) and not is_running(child))
 
@@ -203,7 +197,7 @@ def test_the_cookie_is_the_first_line_of_stdin_and_can_be_seen_nowhere(port, erl
 def test_a_start_that_fails_says_why(port, arguments, cookie, status, text):
     process = port(*arguments, cookie=cookie)
 
-    assert process.wait(15) == status
+    assert process.wait(60) == status
     assert text in process.stdout.read().decode()
 
 
@@ -213,5 +207,5 @@ def test_a_node_that_does_not_react_to_its_grace_ends(port):
 
     process.stdin.close()
 
-    assert process.wait(15) == 0
+    assert process.wait(60) == 0
     assert b"did not end in time and is killed" in process.stdout.read()

@@ -93,7 +93,7 @@ def test_workers_are_ready_restarted_and_stopped_together(start, erlmesh):
     assert after not in before
 
     plato.process.send_signal(signal.SIGTERM)
-    assert plato.process.wait(timeout=15) == 0
+    assert plato.process.wait(timeout=60) == 0
     assert all(map(has_ended, before | {after}))
 
 
@@ -120,7 +120,7 @@ def test_workers_that_import_for_ever_end_with_the_supervising_process(erlmesh, 
     plato.process.send_signal(number)
 
     wait_until(lambda: all(map(has_ended, pids)))
-    plato.process.wait(timeout=10)
+    plato.process.wait(timeout=60)
 
 
 @pytest.mark.parametrize("kind", ["child", "daemon"])
@@ -136,7 +136,7 @@ def test_a_worker_whose_output_another_process_holds_open_starts_again(start, er
     pid = int((tmp_path / "pid").read_text())
     assert kind == "daemon" or has_ended(pid)
     plato.process.send_signal(signal.SIGTERM)
-    assert plato.process.wait(timeout=15) == 0
+    assert plato.process.wait(timeout=60) == 0
     if kind == "daemon":
         os.kill(pid, signal.SIGKILL)
 
@@ -150,14 +150,14 @@ def test_a_second_signal_ends_all_at_once(start):
     assert {plato.wait_for("told to end") for _ in range(2)} == {"[plato-1] told to end", "[plato-2] told to end"}
     plato.process.send_signal(signal.SIGINT)
 
-    assert plato.process.wait(timeout=10) == 130
+    assert plato.process.wait(timeout=60) == 130
     assert all(map(has_ended, pids))
 
 
 def test_a_worker_that_does_not_start_ends_all(start):
     plato = start("no_such")
 
-    assert plato.process.wait(timeout=15) == 1
+    assert plato.process.wait(timeout=60) == 1
     plato.wait_for("has no function no_such")
 
 
@@ -165,11 +165,11 @@ def test_too_many_restarts_end_all_with_status_1(start):
     plato = start("fails")
 
     plato.wait_for("too many restarts within")
-    assert plato.process.wait(timeout=15) == 1
+    assert plato.process.wait(timeout=60) == 1
 
 
 def test_the_end_of_all_apps_is_the_end(start):
-    assert start("ends").process.wait(timeout=20) == 0
+    assert start("ends").process.wait(timeout=60) == 0
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_ping_pong(start, monkeypatch, free_port):
     ping = start("ping_pong.py", "ping")
 
     assert ping.stdout.readline() == "pong from pong@127.0.0.1\n"
-    assert ping.wait(timeout=20) == 0
+    assert ping.wait(timeout=60) == 0
 
 
 def test_worker_pool_continues_when_a_worker_is_killed(start, monkeypatch, free_port):
@@ -78,7 +78,7 @@ def test_worker_pool_continues_when_a_worker_is_killed(start, monkeypatch, free_
     client = start("worker_pool.py", "client", "me@127.0.0.1", "two@127.0.0.1")
 
     assert [client.stdout.readline() for _ in range(3)] == ["5! = 120\n", "6! = 720\n", "7! = 5040\n"]
-    assert client.wait(timeout=20) == 0
+    assert client.wait(timeout=60) == 0
 
 
 def test_stops_in_order_answers_the_calls_in_flight(free_port, monkeypatch):
@@ -97,7 +97,7 @@ def test_stops_in_order_answers_the_calls_in_flight(free_port, monkeypatch):
         async with Node("me@127.0.0.1", cookie="monster", join=["py@127.0.0.1"]) as node:
             assert await node.joined(20)
             request = (Atom("resize"), b"cat.png")
-            call = asyncio.create_task(node.call(("images", "py@127.0.0.1"), request, timeout=20))
+            call = asyncio.create_task(node.call(("images", "py@127.0.0.1"), request, timeout=60))
             await asyncio.sleep(0)  # It sends its request.
             assert await node.ping("py@127.0.0.1")  # So the request has arrived, too.
             app.terminate()
@@ -118,7 +118,7 @@ def test_watcher_gives_up_after_three_restarts(start):
     watcher = start("watcher.py")
 
     assert watcher.stdout.read().count("worker terminated") == 4
-    assert watcher.wait(timeout=20) == 0
+    assert watcher.wait(timeout=60) == 0
 
 
 def test_tests_on_a_simulated_cluster():

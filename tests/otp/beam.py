@@ -14,6 +14,7 @@ from typing import Any
 from erlmesh.etf import decode, encode
 from erlmesh.terms import Atom, Pid, Term
 from os_process import MARK, NodeProcess, sorted_pids
+from polling import HANG
 
 __all__ = ["Beam", "NoSuchOtp", "installed_otp", "programs"]
 
@@ -114,14 +115,14 @@ class Beam(NodeProcess):
         super().__init__(full, command, environment_of_node, core=core, exec_prefix=exec_prefix)
         self.atom = Atom(full)
 
-    def eval(self, source: str, *, timeout: float = 15.0, **bindings: Term) -> Term:
+    def eval(self, source: str, *, timeout: float = HANG, **bindings: Term) -> Term:
         """The value of ``source`` (Erlang expressions; no closing dot), as a term; ``bindings`` are variables.
 
         A variable keeps its value from one call to the next. Raises :class:`EvaluationFailed` with Erlang's reason.
         """
         return decode(self.request(source.encode(), _pairs(bindings), timeout=timeout))
 
-    async def eval_async(self, source: str, *, timeout: float = 15.0, **bindings: Term) -> Term:
+    async def eval_async(self, source: str, *, timeout: float = HANG, **bindings: Term) -> Term:
         """:meth:`eval` while the test's own event loop runs."""
         return decode(await self.request_async(source.encode(), _pairs(bindings), timeout=timeout))
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from beam import Beam, NoSuchOtp, programs
+from beam import Beam, programs
 from cluster import Cluster, free_port, running_cluster
+from cluster_hooks import pytest_runtest_call as pytest_runtest_call
+from cluster_hooks import pytest_runtest_makereport as pytest_runtest_makereport
+from cluster_hooks import pytest_runtest_setup as pytest_runtest_setup
 from pynode import PyNode
-from skips import skip_or_fail
 
 HERE = Path(__file__).parent
 OTPS = (23, 25, 27, 29)
@@ -37,32 +39,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         chosen = metafunc.definition.get_closest_marker("otps")
         otps = chosen.args if chosen else OTPS
         metafunc.parametrize("otp", otps if every else [None], ids=lambda otp: f"otp{otp or ''}")
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add the output of the nodes to the report of a failed test."""
-    report = yield
-    cluster = getattr(item, "funcargs", {}).get("cluster")
-    if report.when == "call" and report.failed and cluster is not None:
-        report.sections.append(("Output of the nodes", cluster.logs()))
-    return report
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
-    try:
-        return (yield)
-    except NoSuchOtp as error:
-        skip_or_fail(str(error))
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    try:
-        return (yield)
-    except NoSuchOtp as error:
-        skip_or_fail(str(error))
 
 
 @pytest.fixture

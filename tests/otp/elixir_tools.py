@@ -45,7 +45,7 @@ def run_elixir(arguments: list[str], environment: dict[str, str], folder: Path =
     """Run a program to its end in ``folder`` and return its output. Raises AssertionError if it fails."""
     done = subprocess.run(
         arguments, env={**os.environ, **environment}, cwd=folder, capture_output=True, text=True, check=False,
-        stdin=subprocess.DEVNULL, timeout=280,
+        stdin=subprocess.DEVNULL, timeout=500,
     )  # fmt: skip
     output = done.stdout + done.stderr
     assert done.returncode == 0, f"exit status {done.returncode}\n{output}"

@@ -49,7 +49,7 @@ def spawn(node):
     return node.eval(SPAWN) if is_beam(node) else node.eval("node.spawn(keep)")
 
 
-def register(node, pid, name=X, method="random_exit_name", timeout=15):
+def register(node, pid, name=X, method="random_exit_name", timeout=60):
     if is_beam(node):
         call = f"global:register_name(Name__, Pid__, fun global:{method}/3)"
         return node.eval(call, timeout=timeout, Name__=name, Pid__=pid) == YES

@@ -20,6 +20,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 
 from erlmesh.terms import Pid
+from polling import HANG
 
 __all__ = ["EvaluationFailed", "NodeProcess", "OsProcess", "ProcessGone", "sorted_pids"]
 
@@ -78,7 +79,7 @@ class OsProcess:
         """SIGTERM; does not wait."""
         self._process.terminate()
 
-    def wait(self, timeout: float = 15.0) -> int:
+    def wait(self, timeout: float = HANG) -> int:
         """Wait until the process has ended and all its output is read. Return the exit status."""
         try:
             status = self._process.wait(timeout)
@@ -148,7 +149,7 @@ class NodeProcess(OsProcess):
         *,
         core: int | None = None,
         exec_prefix: Sequence[str] = (),
-        start_timeout: float = 30.0,
+        start_timeout: float = HANG,
     ) -> None:
         self.name = name
         self._numbers = itertools.count(1)
@@ -161,7 +162,7 @@ class NodeProcess(OsProcess):
             self.close()
             raise
 
-    def request(self, *fields: bytes, timeout: float = 15.0) -> bytes:
+    def request(self, *fields: bytes, timeout: float = HANG) -> bytes:
         """Sends one request and waits for its answer. Raises EvaluationFailed or PeerGone."""
         number, answer = next(self._numbers), Future[bytes]()
         self._pending[number] = answer
@@ -170,7 +171,7 @@ class NodeProcess(OsProcess):
         self.write(" ".join([str(number), *(base64.b64encode(field).decode() or "-" for field in fields)]))
         return self._wait(answer, timeout, "to answer")
 
-    async def request_async(self, *fields: bytes, timeout: float = 15.0) -> bytes:
+    async def request_async(self, *fields: bytes, timeout: float = HANG) -> bytes:
         """The same for a test with a node in its own event loop, which must keep running."""
         return await asyncio.to_thread(self.request, *fields, timeout=timeout)
 

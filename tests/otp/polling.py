@@ -7,15 +7,19 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["run", "wait_until", "wait_until_async"]
+__all__ = ["HANG", "run", "wait_until", "wait_until_async"]
 
 T = TypeVar("T")
 POLL_INTERVAL = 0.005
 """Seconds between two polls."""
+HANG = 40.0
+"""Seconds after which a test hangs: enough for the start of a node on a loaded machine, and less than the 45 s after
+which a silent node is lost with the default tick time.
+"""
 
 
 def wait_until(
-    condition: Callable[[], T], timeout: float = 15.0, *, what: str = "", details: Callable[[], Any] = str
+    condition: Callable[[], T], timeout: float = HANG, *, what: str = "", details: Callable[[], Any] = str
 ) -> T:
     """Poll ``condition()`` until it is true, and return its value.
 
@@ -29,7 +33,7 @@ def wait_until(
     return value
 
 
-async def wait_until_async(condition: Callable[[], T | Awaitable[T]], timeout: float = 15.0, *, what: str = "") -> T:
+async def wait_until_async(condition: Callable[[], T | Awaitable[T]], timeout: float = HANG, *, what: str = "") -> T:
     """:func:`wait_until` for a test with a node in its own event loop. The condition may be a coroutine function."""
     deadline = time.monotonic() + timeout
     while True:
@@ -43,7 +47,7 @@ async def wait_until_async(condition: Callable[[], T | Awaitable[T]], timeout: f
         await asyncio.sleep(POLL_INTERVAL)
 
 
-def run(main: Coroutine[Any, Any, T], timeout: float = 60.0) -> T:
+def run(main: Coroutine[Any, Any, T], timeout: float = 2 * HANG) -> T:
     """Run a test's coroutine in a new event loop, for at most ``timeout`` seconds."""
 
     async def limited() -> T:

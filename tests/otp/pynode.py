@@ -12,6 +12,7 @@ from typing import Any
 
 from erlmesh.terms import Atom, Pid, Term
 from os_process import NodeProcess, sorted_pids
+from polling import HANG
 
 __all__ = ["PyNode", "python_environment"]
 
@@ -44,11 +45,11 @@ class PyNode(NodeProcess):
         super().__init__(full, command, environment_of_node, core=core, exec_prefix=exec_prefix)
         self.atom = Atom(full)
 
-    def eval(self, source: str, *, timeout: float = 15.0, **bindings: Any) -> Any:
+    def eval(self, source: str, *, timeout: float = HANG, **bindings: Any) -> Any:
         """The value of ``source``: Python, in a process ``me`` of the ``node``; awaited if it is a coroutine."""
         return pickle.loads(self.request(source.encode(), pickle.dumps(bindings), timeout=timeout))
 
-    async def eval_async(self, source: str, *, timeout: float = 15.0, **bindings: Any) -> Any:
+    async def eval_async(self, source: str, *, timeout: float = HANG, **bindings: Any) -> Any:
         """:meth:`eval` while the test's own event loop runs."""
         return pickle.loads(await self.request_async(source.encode(), pickle.dumps(bindings), timeout=timeout))
 

@@ -13,7 +13,7 @@ import pytest
 
 from elixir_tools import COMPANION, PROBE, elixir_environment, elixir_program, mix, run_elixir
 from os_process import OsProcess
-from polling import wait_until
+from polling import HANG, wait_until
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.otps(25, 29)]
 COOKIE = "cookie-of-the-companion"
@@ -75,7 +75,7 @@ def start_beam(cluster, otp, environment, compiled):
         ]
         beam = OsProcess("shop", command, environment)
         cluster.processes.append(beam)
-        wait_until(lambda: beam.logged("pids ") or not beam.is_running(), timeout=60, what="a Python node")
+        wait_until(lambda: beam.logged("pids ") or not beam.is_running(), timeout=2 * HANG, what="a Python node")
         assert beam.is_running(), beam.recent_log()
         (line,) = (line for line in beam.log if line.startswith("pids "))
         return beam, [int(word) for word in line.split()[1:]]
@@ -105,7 +105,10 @@ def test_python_ends_with_its_beam(cluster, environment, start_beam, rounds, how
         end(beam, beam_pid, how)
 
         wait_until(
-            lambda pids=pids: not any(map(is_running, pids)), timeout=30, details=beam.recent_log, what="without Python"
+            lambda pids=pids: not any(map(is_running, pids)),
+            timeout=HANG,
+            details=beam.recent_log,
+            what="without Python",
         )
         names = subprocess.run(
             [sys.executable, "-m", "erlmesh", "epmd", "--names"],
@@ -122,7 +125,7 @@ def test_the_kernel_ends_the_node_if_its_guard_is_killed_with_its_beam(cluster, 
         for pid in (beam_pid, guard):
             os.kill(pid, signal.SIGKILL)
 
-        wait_until(lambda: not is_running(node), timeout=10, what="without the node")
+        wait_until(lambda: not is_running(node), timeout=HANG, what="without the node")
     finally:  # Nobody is left who ends what the node has started.
         os.kill(child, signal.SIGKILL)
     beam.wait()
@@ -134,5 +137,5 @@ def test_the_node_has_a_short_name_if_its_beam_has_one(start_beam):
 
     beam.write("stop")
 
-    assert beam.wait(30) == 0
+    assert beam.wait() == 0
     assert "node model@localhost" in beam.log

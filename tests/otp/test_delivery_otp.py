@@ -179,8 +179,8 @@ def test_a_python_outbox_sends_to_an_elixir_process(cluster, beam):
     wait_until(lambda: python.eval("len(node.pg.get_members('receivers'))") == 1)
 
     python.eval("globals().update(outbox=node.outbox('ticks', group='receivers'))")
-    python.eval("[await outbox.put('x', n) for n in range(500)]", timeout=30)
-    python.eval("await outbox.flushed(20)", timeout=30)
+    python.eval("[await outbox.put('x', n) for n in range(500)]", timeout=60)
+    python.eval("await outbox.flushed(50)", timeout=60)
 
     assert beam.eval("ets:lookup_element(received, sum, 2)") == sum(range(500))
     assert python.eval("outbox.replays") == 0

@@ -59,7 +59,7 @@ class Doctor:
 
     def run(self, *arguments):
         command = [sys.executable, "-W", "error", "-m", "erlmesh", "doctor", *arguments]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60, check=False)
         assert done.stderr == ""
         return done.returncode, done.stdout
 

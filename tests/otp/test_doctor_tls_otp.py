@@ -81,7 +81,7 @@ def doctor(cluster, ours):
             *options,
         ]
         done = subprocess.run(
-            command, env={**environment, **variables}, capture_output=True, text=True, timeout=40, check=False
+            command, env={**environment, **variables}, capture_output=True, text=True, timeout=60, check=False
         )
         assert done.stderr == ""
         steps = json.loads(done.stdout)["steps"]

@@ -38,7 +38,7 @@ def test_nodes_without_a_name_get_one_and_are_gone_without_a_trace(cluster, otp)
     # A monitor ends with the node, which nobody dials again
     socrates.eval("watch = me.monitor(PID)", PID=shell)
     first.kill()
-    down = socrates.eval("await me.receive(lambda message: message[:2] == (Atom('DOWN'), watch), timeout=10)")
+    down = socrates.eval("await me.receive(lambda message: message[:2] == (Atom('DOWN'), watch), timeout=15)")
     assert down[4] == Atom("noconnection")
     wait_until(lambda: hidden_nodes(socrates) == {names[1]})
     assert socrates.eval("node.reconnecting()") == []
@@ -53,7 +53,7 @@ def test_erl_call_without_a_name_calls_a_python_node(cluster):
         env={**os.environ, "ERL_EPMD_PORT": str(cluster.epmd_port)},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
 

@@ -10,7 +10,7 @@ import pytest
 
 from erlmesh import Atom, CallError, CallTimeout, Map, NoConnection, Node
 from foreign_nodes import c_node, compiled_c_node, java_node
-from polling import run, wait_until, wait_until_async
+from polling import HANG, run, wait_until, wait_until_async
 
 NOCONNECTION, DOWN, EXIT, PROCESS = Atom("noconnection"), Atom("DOWN"), Atom("EXIT"), Atom("process")
 ECHO, SELF, RPC, CLOSE = Atom("echo"), Atom("self"), Atom("rpc"), Atom("close")
@@ -56,7 +56,7 @@ def run_process(body):
 async def ask(me, peer, command, key, argument=0):
     """Send a command to the foreign node, and return the value of its answer ``{Key, Value}``."""
     me.send(peer.server, (command, me.pid, argument))
-    return (await me.receive(lambda message: message[0] is key, timeout=15))[1]
+    return (await me.receive(lambda message: message[0] is key, timeout=HANG))[1]
 
 
 async def assert_connected(me, peer):
@@ -101,7 +101,7 @@ def test_a_monitor_ends_with_the_connection(start, kind):
 
         peer.kill()
 
-        downs = [await me.receive(timeout=15) for _ in range(2)]
+        downs = [await me.receive(timeout=HANG) for _ in range(2)]
         assert (DOWN, by_name, PROCESS, peer.server, NOCONNECTION) in downs
         assert (DOWN, by_pid, PROCESS, pid, NOCONNECTION) in downs
 
@@ -165,7 +165,7 @@ def test_links_and_exit_signals_leave_the_connection(start, kind):
 
         peer.kill()
 
-        assert await me.receive(timeout=15) == (EXIT, pid, NOCONNECTION)
+        assert await me.receive(timeout=HANG) == (EXIT, pid, NOCONNECTION)
 
     async def idle(me):
         async for _ in me:
@@ -196,7 +196,7 @@ def test_links_with_a_java_process_work(start):
         pid = await ask(me, peer, SELF, SELF)
         me.link(pid)
         me.send(peer.server, (CLOSE, me.pid, Atom("finished")))
-        assert await me.receive(timeout=15) == (EXIT, pid, Atom("finished"))
+        assert await me.receive(timeout=HANG) == (EXIT, pid, Atom("finished"))
 
         child = me.spawn(waiting)
         me.send(peer.server, (Atom("link"), child, 0))
@@ -207,7 +207,7 @@ def test_links_with_a_java_process_work(start):
         child = me.spawn(waiting)
         ref = me.monitor(child)
         me.send(peer.server, (Atom("exit"), child, Atom("ordered")))
-        assert await me.receive(timeout=15) == (DOWN, ref, PROCESS, child, Atom("ordered"))
+        assert await me.receive(timeout=HANG) == (DOWN, ref, PROCESS, child, Atom("ordered"))
         await assert_connected(me, peer)
 
     async def waiting(me):

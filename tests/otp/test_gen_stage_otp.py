@@ -84,7 +84,7 @@ def test_a_python_consumer_of_an_elixir_producer(pair):
     consume(python, beam, 10**9, max_demand=10)
     wait_until(lambda: len(python.eval("events")) >= 50)
     python.eval("consumer.subscription.cancel(Atom('enough'))")
-    assert python.eval("await asyncio.wait_for(ended, 10)") is None
+    assert python.eval("await asyncio.wait_for(ended, 60)") is None
     assert log(beam)[-1][0] is not Atom("ask")
     wait_until(lambda: (Atom("cancel"), Atom("enough")) in log(beam))
 
@@ -98,7 +98,7 @@ def test_a_python_consumer_learns_that_its_producer_has_gone(pair, cancel):
 
     beam.eval("exit(whereis('Elixir.StageProducer'), kill)")
 
-    assert python.eval("await asyncio.wait_for(ended, 10)") == (Atom("killed") if cancel == "permanent" else None)
+    assert python.eval("await asyncio.wait_for(ended, 60)") == (Atom("killed") if cancel == "permanent" else None)
     if cancel == "temporary":
         consume(python, beam, 10**9, max_demand=4, resubscribe=True)
         beam.eval("'Elixir.StageProducer':start(100)")

@@ -110,8 +110,8 @@ def test_python_introduces_otp_23_to_otp_25(cluster, python):
     wait_until(lambda: old.name in known_nodes(node))
     assert new.ping(node.name)
 
-    wait_until(lambda: all(len(one.nodes()) == 2 for one in (old, new, node)), 20)
-    wait_until(lambda: known_nodes(node) == {old.name, new.name}, 20)
+    wait_until(lambda: all(len(one.nodes()) == 2 for one in (old, new, node)))
+    wait_until(lambda: known_nodes(node) == {old.name, new.name})
     pid = spawn(old)
     assert register(old, pid)
     wait_for_name(pid, old, new, node)
@@ -339,7 +339,7 @@ def until_no_overlap(disconnect, *nodes):
     Sometimes one of the two stays with the third; this also happens with three BEAMs.
     """
     disconnect()
-    wait_until(lambda: all(len(node.nodes()) < 2 for node in nodes), 10)
+    wait_until(lambda: all(len(node.nodes()) < 2 for node in nodes))
 
 
 @pytest.mark.parametrize("third", ["python", "beam"])
@@ -349,11 +349,11 @@ def test_a_disconnect_leaves_no_overlapping_partitions_with_either_kind_as_the_t
     a.ping(c.name)
     b.ping(c.name)
     wait_for_mesh(a, b, c)
-    wait_until(lambda: all(len(known_nodes(one)) == 2 for one in (a, b, c)), 10)
+    wait_until(lambda: all(len(known_nodes(one)) == 2 for one in (a, b, c)))
 
     until_no_overlap(lambda: a.eval("erlang:disconnect_node(N__)", N__=b.atom), a, b, c)
     # The last disconnect message may arrive after a ping and disconnect them again. Three BEAMs do the same.
-    wait_until(lambda: a.ping(c.name) and b.ping(c.name) and is_mesh((a, b, c)), 20, what="a mesh again")
+    wait_until(lambda: a.ping(c.name) and b.ping(c.name) and is_mesh((a, b, c)), what="a mesh again")
     all_works(a, b, c)
 
 
@@ -363,7 +363,7 @@ def test_a_disconnect_by_python_leaves_no_overlapping_partitions(cluster, python
     b.ping(node.name)
     wait_for_mesh(a, b, node)
     # Only the loss of a known node is reported to others. A node becomes known after it has connected.
-    wait_until(lambda: all(len(known_nodes(one)) == 2 for one in (a, b, node)), 10)
+    wait_until(lambda: all(len(known_nodes(one)) == 2 for one in (a, b, node)))
 
     until_no_overlap(lambda: node.eval("node.disconnect(name)", name=b.name), a, b, node)
 
@@ -378,7 +378,7 @@ def test_python_keeps_both_links_without_overlap_prevention(cluster, python):
 
     a.eval("erlang:disconnect_node(N__)", N__=b.atom)
 
-    wait_until(lambda: a.nodes() == {node.name} and b.nodes() == {node.name}, 10)
+    wait_until(lambda: a.nodes() == {node.name} and b.nodes() == {node.name})
     assert node.nodes() == {a.name, b.name}
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from erlmesh.terms import Atom
-from polling import wait_until
+from polling import HANG, wait_until
 
 OK, GROUP = Atom("ok"), Atom("group")
 IDLE = """
@@ -118,7 +118,7 @@ class Pg2Client(PgClient):
         return self.node.eval("node.pg2.which_groups()")
 
 
-def wait_for_members(groups, expected, group=GROUP, timeout=15.0):
+def wait_for_members(groups, expected, group=GROUP, timeout=HANG):
     """Wait until each of ``groups`` has exactly the ``expected`` members, with multiplicity."""
     for one in groups:
         try:

@@ -52,7 +52,7 @@ def test_beams_connect_by_ping_and_a_paused_one_is_disconnected(cluster):
     assert a.ping(b.name)
     assert a.nodes() == {b.name}
     b.stop()
-    wait_until(lambda: a.nodes() == set(), 15)
+    wait_until(lambda: a.nodes() == set())
     b.cont()
     assert b.ping(a.name)
     wait_until(lambda: a.nodes() == {b.name})

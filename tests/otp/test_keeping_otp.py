@@ -66,7 +66,7 @@ class Keepers:
         for node in self.nodes:
             wait_until(lambda node=node: len(node.nodes()) == len(self.nodes) - 1)
             node.eval(KEEPER, KEYS=KEYS)
-        wait_until(self.has_backups, 30)
+        wait_until(self.has_backups)
 
     def has_backups(self):
         """All take part, and each key has a holder with a backup. A node alone acknowledges without a backup."""
@@ -95,7 +95,7 @@ class Keepers:
         source = self.source.eval("outbox.source")
         wait_until(self.flushed, 60)
         expected = {key: set(range(1, self.sent + 1)) for key in KEYS}
-        wait_until(lambda: self.states(source) == expected, 30, details=lambda: self.differences(source, expected))
+        wait_until(lambda: self.states(source) == expected, details=lambda: self.differences(source, expected))
 
     def differences(self, source, expected):
         """What is missing, for a failure: numbers by key, and who holds the shard."""
@@ -140,11 +140,11 @@ def test_a_holder_that_was_paused_beyond_the_tick_time_gives_its_states_to_other
 
     stale.stop()
     keepers.begin(20)
-    wait_until(lambda: all(stale.name not in node.nodes() for node in others), 30)
-    wait_until(keepers.flushed, 30)
+    wait_until(lambda: all(stale.name not in node.nodes() for node in others))
+    wait_until(keepers.flushed)
     stale.cont()
 
     wait_until(lambda: all(len(node.nodes()) == 2 for node in keepers.nodes), 60)
-    wait_until(lambda: keepers.holders() is not None, 30)
+    wait_until(lambda: keepers.holders() is not None)
     keepers.begin(20)
     keepers.check()

@@ -48,7 +48,7 @@ def printed_url(process):
         assert process.is_running(), process.recent_log()
         return next((match[0] for line in list(process.log) if (match := re.search(r"http://\S+", line))), None)
 
-    return wait_until(found, 30, what="a map")
+    return wait_until(found, what="a map")
 
 
 @contextmanager
@@ -130,7 +130,7 @@ def test_a_change_is_told_at_once_with_its_reason(cluster):
         assert viewer.reports[beam.name]["alive"] is False
         assert viewer.groups(first.name) == {"greeters": [(first.name, viewer.groups(first.name)["greeters"][0][1])]}
         restarted = cluster.beam("plato")
-        wait_until(lambda: knows(viewer, restarted), 30, what="the BEAM that is back")
+        wait_until(lambda: knows(viewer, restarted), what="the BEAM that is back")
 
 
 def test_a_beam_that_stands_still_holds_up_no_other(cluster):
@@ -141,7 +141,7 @@ def test_a_beam_that_stands_still_holds_up_no_other(cluster):
         beam.stop()
         stopped = time.time()
         try:
-            wait_until(lambda: any(f"{beam.name} has told nothing" in text for text in viewer.texts("silent")), 30)
+            wait_until(lambda: any(f"{beam.name} has told nothing" in text for text in viewer.texts("silent")))
             fresh = time.time()
             for node in (other, python):
                 wait_until(lambda node=node: viewer.reports[node.name]["time"] > fresh, what="a report of another node")

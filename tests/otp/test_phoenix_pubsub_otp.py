@@ -36,7 +36,7 @@ def collector(beam, pubsub, topic):
 
 
 def collected(beam, pid):
-    return beam.eval("M:collected(Pid__)", Pid__=pid, timeout=30)
+    return beam.eval("M:collected(Pid__)", Pid__=pid, timeout=60)
 
 
 async def received(subscription, count):

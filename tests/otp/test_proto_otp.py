@@ -30,7 +30,7 @@ from erlmesh.terms import Atom, Pid, Ref
 
 LOCAL_NAME, CREATION = "python@127.0.0.1", 77
 ME = Pid(Atom(LOCAL_NAME), 1, 0, CREATION)
-WAIT = 15.0
+WAIT = 40.0
 FRAMINGS = {
     "both": OFFERED,
     "fragments": OFFERED & ~Flags.DIST_HDR_ATOM_CACHE,

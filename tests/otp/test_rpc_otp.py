@@ -421,7 +421,7 @@ def test_only_exposed_functions_can_be_called(caller, call):
 def test_a_large_result_arrives_complete(caller, models):
     models.eval("node.expose(lambda n: bytes(n), as_='models', name='zeros')")
 
-    assert caller.eval("byte_size(erpc:call(N, models, zeros, [16777216]))", timeout=30) == 16777216
+    assert caller.eval("byte_size(erpc:call(N, models, zeros, [16777216]))", timeout=60) == 16777216
 
 
 def test_a_call_fails_in_erlang_when_its_node_is_killed(caller, models):

@@ -95,14 +95,14 @@ def test_global_names_and_locks_work_after_a_process_of_global_is_killed(pair, p
     beam.eval("true = global:set_lock({lock, self()}, nodes())")
     old = python.eval(part)
     kill(beam, old)
-    wait_until(lambda: is_mesh(beam, python), 30)
+    wait_until(lambda: is_mesh(beam, python))
 
     assert python.eval(part) != old
     wait_until(lambda: beam.eval('global:whereis_name(<<"mine">>)') == mine)
     wait_until(lambda: python.eval("node.global_.whereis(Atom('theirs'))") == theirs)
-    assert beam.eval("global:register_name(again, P__)", P__=theirs, timeout=20) == Atom("no")  # it has one already
-    assert beam.eval("global:register_name(again, spawn(fun() -> timer:sleep(infinity) end))", timeout=20) == YES
-    assert beam.eval("global:trans({other, self()}, fun() -> done end)", timeout=20) == Atom("done")
+    assert beam.eval("global:register_name(again, P__)", P__=theirs, timeout=60) == Atom("no")  # it has one already
+    assert beam.eval("global:register_name(again, spawn(fun() -> timer:sleep(infinity) end))", timeout=60) == YES
+    assert beam.eval("global:trans({other, self()}, fun() -> done end)", timeout=60) == Atom("done")
     assert python.eval("await node.global_.register('more', node.spawn(idle))")
 
 
@@ -117,5 +117,5 @@ def test_pg2_has_its_groups_after_it_is_killed(cluster):
     kill(beam, whereis(python, "pg2"))
 
     assert set(python.eval("node.pg2.get_members(Atom('x'))")) == set(beam.eval("pg2:get_members(x)"))
-    assert beam.eval("pg2:leave(x, P__)", P__=member, timeout=20) == Atom("ok")
+    assert beam.eval("pg2:leave(x, P__)", P__=member, timeout=60) == Atom("ok")
     wait_until(lambda: python.eval("member not in node.pg2.get_members(Atom('x'))"))

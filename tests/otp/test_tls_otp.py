@@ -211,10 +211,10 @@ def test_large_messages_arrive_in_both_directions(tls, otp):
     for size in (0, 1, 16_384, 1 << 20, 40 << 20):
         exchange = (
             f"data = os.urandom({size}); me.send(('echo', NAME), (me.pid, data)); "
-            "answer = await me.receive(timeout=30)\n"
+            "answer = await me.receive(timeout=60)\n"
             "result = (answer[0] == hashlib.md5(data).digest(), answer[1], answer[2] == data)"
         )
-        python.eval("import hashlib, os\n" + exchange, NAME=beam.name, timeout=40)
+        python.eval("import hashlib, os\n" + exchange, NAME=beam.name, timeout=60)
         assert python.eval("result") == (True, size, True)
 
 
@@ -247,7 +247,7 @@ def test_keys_are_updated_in_a_long_stream(tls, otp):
         "import os\ndata = os.urandom(200_000); same = 0\n"
         "for _ in range(100):\n"
         "    me.send(('echo', NAME), (me.pid, data))\n"
-        "    same += (await me.receive(timeout=30))[2] == data",
+        "    same += (await me.receive(timeout=60))[2] == data",
         NAME=beam.name,
         timeout=60,
     )

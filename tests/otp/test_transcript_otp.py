@@ -95,7 +95,7 @@ def test_members_send_messages_in_both_directions(pair):
         if hasattr(receiver, "otp"):
             assert receiver.eval("receive {hello, _, _} = Got -> Got after 5000 -> nothing end") == greeting
         else:
-            assert receiver.eval("await me.receive(timeout=5)") == greeting
+            assert receiver.eval("await me.receive(timeout=15)") == greeting
 
 
 def test_a_dead_member_leaves_the_group_while_its_node_is_up(pair):

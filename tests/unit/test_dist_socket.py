@@ -17,6 +17,7 @@ from erlmesh.net.shared_socket import NO_WRITES, READ_SIZE, WRITE_SIZE
 from erlmesh.net.watched_sockets import WatchedSockets
 from erlmesh.proto.receive_buffer import ReceiveBudget
 from erlmesh.proto.send_queue import SendQueue
+from polling import wait_until_async as wait_until
 
 HIGH_WATER = 1 << 16
 TICK = bytes(4)
@@ -130,12 +131,6 @@ async def with_pair(test):
 def run_with_pair(factory, test):
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(with_pair(test))
-
-
-async def wait_until(condition):
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 def from_a_thread(function, *arguments):

@@ -12,15 +12,10 @@ from erlmesh.runtime.thread_pool import Job
 from erlmesh.terms import Export
 from erlmesh.testing.cluster import Cluster
 from erlmesh.testing.loop import run as simulate
+from polling import wait_until_async as wait_until
 
 REX, CALL, BLOCK_CALL, CAST, USER = Atom("rex"), Atom("call"), Atom("block_call"), Atom("cast"), Atom("user")
 EXECUTE = (Atom("erpc"), Atom("execute_call"))
-
-
-async def wait_until(condition):
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 class Blocking:

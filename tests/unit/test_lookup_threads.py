@@ -12,12 +12,7 @@ from erlmesh.net.epmd_server import EpmdServer
 from erlmesh.net.host_names import interleave, resolve_host, resolve_sockets
 from erlmesh.net.lookup_threads import MAX_THREADS_PER_KEY, look_up
 from erlmesh.net.network import TcpNetwork
-
-
-async def wait_until(condition):
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.001)
+from polling import wait_until_async as wait_until
 
 
 def live_lookups():

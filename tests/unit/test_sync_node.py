@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 from scripted_peer import COOKIE, ScriptedPeer, call_in, reply
@@ -26,14 +25,7 @@ from erlmesh import (
 )
 from erlmesh.proto.control import Demonitor, Down, ExitSend, Link, Monitor, Send, SendName
 from erlmesh.proto.handshake import Status
-
-
-def wait_until(condition):
-    end = time.monotonic() + 20
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not become true"
-        time.sleep(0.002)
-    return found
+from polling import wait_until
 
 
 @pytest.fixture

@@ -10,12 +10,7 @@ import pytest
 
 from erlmesh.runtime import thread_pool
 from erlmesh.runtime.thread_pool import NotWanted, PoolFull, ThreadPool
-
-
-async def wait_until(condition):
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.001)
+from polling import wait_until_async as wait_until
 
 
 def threads():

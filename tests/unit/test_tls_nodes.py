@@ -7,12 +7,13 @@ import socket
 import ssl
 
 import pytest
-from tls_nodes import HOST, run, running, wait_until
+from tls_nodes import HOST, run, running
 
 from certificates import Authority
 from erlmesh import Atom, NodeConfig, NodeStartError
 from erlmesh.proto.handshake_driver import HandshakeDriver
 from erlmesh.testing.network import SimulatedNetwork
+from polling import wait_until_async as wait_until
 
 
 @pytest.fixture

@@ -41,9 +41,3 @@ def run(test):
         assert errors == []
 
     asyncio.run(main())
-
-
-async def wait_until(condition):
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.005)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from erlmesh import Atom, GenServer, Process, expose
 
@@ -61,7 +62,10 @@ def members(me: Process, group: bytes) -> int:
 
 
 @expose
-def hold_gil() -> None:
+def hold_gil(path: bytes = b"") -> None:
+    """Keep the GIL. Create the file before, if one is named."""
+    if path:
+        Path(path.decode()).touch()
     ctypes.PyDLL(None).sleep(600)  # a function of a PyDLL keeps the GIL
 
 
