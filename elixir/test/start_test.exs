@@ -15,15 +15,16 @@ defmodule Erlmesh.StartTest do
     end
 
     test "says why" do
+      # The programs read the cookie. One that ends before it is written may get no chance to say why.
       assert failure(expose: ["no_such_module"]) =~ ~r/exit status 2\n.*last lines.*\n.*cannot import no_such_module/
       assert failure(python: "/no/such/python") =~ "there is no program /no/such/python"
       assert failure(cd: "/no/such/folder") == "there is no folder /no/such/folder (cd:)"
-      without = ["/bin/sh", "-c", "echo /usr/bin/python3: No module named erlmesh; exit 1"]
+      without = ["/bin/sh", "-c", "read _; echo /usr/bin/python3: No module named erlmesh; exit 1"]
       assert failure(python: without) =~ ~r/No module named erlmesh\nGive the path of a Python that has erlmesh/
-      assert failure(python: ["/bin/sh", "-c", "echo oh no; exit 3"]) =~ ~r/exit status 3.*\n    oh no/s
+      assert failure(python: ["/bin/sh", "-c", "read _; echo oh no; exit 3"]) =~ ~r/exit status 3.*\n    oh no/s
       assert failure(app: "probe:ends") =~ ~r/exit status 1.*the application failed/s
       assert failure(args: ["--join", "nobody@127.0.0.1"]) =~ ~r/exit status 1.*knows no node 'nobody'/s
-      assert failure(python: ["/bin/sleep", "600"]) =~ "exit status 1"
+      assert failure(python: ["/bin/sh", "-c", "read _; sleep 600 x"]) =~ "exit status 1"
       assert failure(python: ["/bin/sh", "-c", "exec sleep 600"], start_timeout: 200) =~ "not ready in time"
     end
   end
@@ -61,7 +62,7 @@ defmodule Erlmesh.StartTest do
 
   test "a call during a start that fails says why" do
     Process.flag(:trap_exit, true)
-    options = options(name: Shop.Fails, python: ["/bin/sh", "-c", "sleep 2; exit 3"])
+    options = options(name: Shop.Fails, python: ["/bin/sh", "-c", "read _; sleep 2; exit 3"])
 
     call =
       Task.async(fn ->

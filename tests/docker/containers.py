@@ -81,6 +81,12 @@ class Lab(Engine):
         )  # fmt: skip
         return container
 
+    def make_other_network(self) -> str:
+        """The name of a second network, without a route to the outside."""
+        name = f"{self.network}-other"
+        self.run("network", "create", "--internal", "--label", self._label, name)
+        return name
+
     def wait_up(self, container: str) -> None:
         wait_until(lambda: " is up: " in self.logs(container), what="up", details=lambda: self.logs(container))
 

@@ -51,8 +51,7 @@ def test_a_node_finds_its_own_address(lab):
 
 
 def test_a_node_with_two_addresses_takes_the_one_that_discovery_finds(lab):
-    other = f"{lab.network}-other"
-    lab.run("network", "create", "--internal", "--label", lab._label, other)
+    other = lab.make_other_network()
     container = lab.container("plato")
     lab.run(
         "create", "--name", container, "--hostname", "plato", "--label", lab._label, "--network", other,
@@ -78,8 +77,7 @@ os.execvp("erlmesh", ["erlmesh", "start"])
 
 
 def test_a_node_on_two_networks_without_a_default_route_exits_and_lists_its_addresses(lab):
-    other = f"{lab.network}-other"
-    lab.run("network", "create", "--internal", "--label", lab._label, other)
+    other = lab.make_other_network()
     container = lab.container("plato")
     lab.run(
         "create", "--name", container, "--hostname", "plato", "--label", lab._label, "--network", lab.network,
@@ -97,8 +95,7 @@ def test_a_node_on_two_networks_without_a_default_route_exits_and_lists_its_addr
 
 
 def test_a_node_on_two_networks_with_a_default_route_logs_how_to_choose_an_address(lab):
-    other = f"{lab.network}-other"
-    lab.run("network", "create", "--internal", "--label", lab._label, other)
+    other = lab.make_other_network()
     container = lab.container("plato")
     lab.run(
         "create", "--name", container, "--hostname", "plato", "--label", lab._label, "--network", lab.network,

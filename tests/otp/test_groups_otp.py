@@ -37,47 +37,49 @@ def kill(node, pid):
 class PgClient:
     """pg of a node, of either kind."""
 
+    service = "pg"
+    start = "{ok, _} = pg:start(pg)"
+    wait = ""  # what comes before a change in Python
+
     def __init__(self, node):
         self.node = node
         self.is_beam = hasattr(node, "otp")
         if self.is_beam:
-            node.eval("{ok, _} = pg:start(pg)")
+            node.eval(self.start)
 
     def join(self, pid, group=GROUP):
         if self.is_beam:
-            assert self.node.eval("pg:join(G__, P__)", G__=group, P__=pid) == OK
+            assert self.node.eval(f"{self.service}:join(G__, P__)", G__=group, P__=pid) == OK
         else:
-            self.node.eval("node.pg.join(group, pid)", group=group, pid=pid)
+            self.node.eval(f"{self.wait}node.{self.service}.join(group, pid)", group=group, pid=pid)
 
     def leave(self, pid, group=GROUP):
         if self.is_beam:
-            return self.node.eval("pg:leave(G__, P__)", G__=group, P__=pid) == OK
-        return self.node.eval("node.pg.leave(group, pid)", group=group, pid=pid)
+            return self.node.eval(f"{self.service}:leave(G__, P__)", G__=group, P__=pid) == OK
+        return self.node.eval(f"{self.wait}node.{self.service}.leave(group, pid)", group=group, pid=pid)
 
     def members(self, group=GROUP):
         if self.is_beam:
-            return self.node.eval("pg:get_members(G__)", G__=group)
-        return self.node.eval("node.pg.get_members(group)", group=group)
+            return self.node.eval(f"{self.service}:get_members(G__)", G__=group)
+        return self.node.eval(f"node.{self.service}.get_members(group)", group=group)
 
     def local_members(self, group=GROUP):
         if self.is_beam:
-            return self.node.eval("pg:get_local_members(G__)", G__=group)
-        return self.node.eval("node.pg.get_local_members(group)", group=group)
+            return self.node.eval(f"{self.service}:get_local_members(G__)", G__=group)
+        return self.node.eval(f"node.{self.service}.get_local_members(group)", group=group)
 
     def groups(self):
-        if self.is_beam:
-            return self.node.eval("pg:which_groups()")
-        return self.node.eval("node.pg.which_groups()")
+        return self.node.eval(
+            f"{self.service}:which_groups()" if self.is_beam else f"node.{self.service}.which_groups()"
+        )
 
 
 class Pg2Client(PgClient):
     """pg2 of a node, of either kind."""
 
-    def __init__(self, node):
-        self.node = node
-        self.is_beam = hasattr(node, "otp")
-        if self.is_beam:
-            node.eval("{ok, _} = pg2:start()")  # otherwise its first call starts it, without any groups yet
+    service = "pg2"
+    start = "{ok, _} = pg2:start()"  # in Python its first call starts it, without any groups yet
+    wait = "await "
 
     def create(self, group=GROUP):
         if self.is_beam:
@@ -91,31 +93,10 @@ class Pg2Client(PgClient):
         else:
             self.node.eval("await node.pg2.delete(group)", group=group)
 
-    def join(self, pid, group=GROUP):
-        if self.is_beam:
-            assert self.node.eval("pg2:join(G__, P__)", G__=group, P__=pid) == OK
-        else:
-            self.node.eval("await node.pg2.join(group, pid)", group=group, pid=pid)
-
-    def leave(self, pid, group=GROUP):
-        if self.is_beam:
-            return self.node.eval("pg2:leave(G__, P__)", G__=group, P__=pid) == OK
-        return self.node.eval("await node.pg2.leave(group, pid)", group=group, pid=pid)
-
     def members(self, group=GROUP):
-        if self.is_beam:
-            return self.node.eval("pg2:get_members(G__)", G__=group)
-        return self.node.eval("node.pg2.get_members(group) if group in node.pg2.which_groups() else None", group=group)
-
-    def local_members(self, group=GROUP):
-        if self.is_beam:
-            return self.node.eval("pg2:get_local_members(G__)", G__=group)
-        return self.node.eval("node.pg2.get_local_members(group)", group=group)
-
-    def groups(self):
-        if self.is_beam:
-            return self.node.eval("pg2:which_groups()")
-        return self.node.eval("node.pg2.which_groups()")
+        if not self.is_beam and group not in self.groups():
+            return None
+        return super().members(group)
 
 
 def wait_for_members(groups, expected, group=GROUP, timeout=HANG):

@@ -6,6 +6,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from tls_nodes import shake_hands
 
 from erlmesh.certs.folder import CertificateFolder
 from erlmesh.certs.issue import issue_node_certificate, make_authority
@@ -32,27 +33,14 @@ def context(folder, node, purpose=ssl.Purpose.SERVER_AUTH):
     return made
 
 
-def shake_hands(client, server, host):
-    """Run a TLS handshake in memory. Returns the certificates that client and server see. Raises ssl.SSLError."""
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = [
-        client.wrap_bio(to_client, to_server, server_hostname=host),
-        server.wrap_bio(to_server, to_client, server_side=True),
-    ]
-    pending = list(ends)
-    while pending:
-        for end in list(pending):
-            try:
-                end.do_handshake()
-                pending.remove(end)
-            except ssl.SSLWantReadError:
-                pass
-    return [end.getpeercert() for end in ends]
+def peer_certificates(client, server, host):
+    """The certificates that client and server see."""
+    return [end.getpeercert() for end in shake_hands(client, server, host)]
 
 
 def mutual_handshake(folder, client, server):
     host = server.partition("@")[2]
-    return shake_hands(context(folder, client), context(folder, server, ssl.Purpose.CLIENT_AUTH), host)
+    return peer_certificates(context(folder, client), context(folder, server, ssl.Purpose.CLIENT_AUTH), host)
 
 
 def test_two_nodes_accept_each_other(tmp_path):
@@ -69,7 +57,7 @@ def test_the_host_of_the_node_is_checked(tmp_path, host):
 
     mutual_handshake(tmp_path, "socrates@192.0.2.7", f"plato@{host}")
     with pytest.raises(ssl.SSLCertVerificationError, match=r"mismatch|doesn't match|not valid for"):
-        shake_hands(
+        peer_certificates(
             context(tmp_path, "socrates@192.0.2.7"),
             context(tmp_path, f"plato@{host}", ssl.Purpose.CLIENT_AUTH),
             "other.example",
@@ -97,7 +85,7 @@ def test_one_certificate_can_have_the_hosts_of_several_nodes(tmp_path):
 
     ends = context(tmp_path, "pods"), context(tmp_path, "pods", ssl.Purpose.CLIENT_AUTH)
     for host in ("10.0.0.1", "10.0.0.2"):
-        seen, _ = shake_hands(*ends, host)
+        seen, _ = peer_certificates(*ends, host)
         assert len(seen["subjectAltName"]) == 4
 
 
@@ -106,7 +94,7 @@ def test_a_certificate_of_another_ca_is_refused(tmp_path):
         certs(tmp_path / name, SOCRATES)
 
     with pytest.raises(ssl.SSLCertVerificationError):
-        shake_hands(
+        peer_certificates(
             context(tmp_path / "ours", SOCRATES),
             context(tmp_path / "theirs", SOCRATES, ssl.Purpose.CLIENT_AUTH),
             "127.0.0.1",
@@ -174,7 +162,7 @@ def test_a_certificate_of_a_node_cannot_sign_others(tmp_path):
     client = ssl.create_default_context(cadata=authority.certificate.decode())
 
     with pytest.raises(ssl.SSLCertVerificationError, match="invalid CA"):
-        shake_hands(client, _server_without_verification(server), "127.0.0.1")
+        peer_certificates(client, _server_without_verification(server), "127.0.0.1")
 
 
 def _server_without_verification(folder):

@@ -1,15 +1,13 @@
 """The contract of the fake cluster: each check passes on it and on real nodes in a simulated cluster."""
 
-import asyncio
 from functools import partial
 
 import fake_cluster
 import pytest
+from real_nodes import RealNodes
 
 from erlmesh.errors import CalleeExited, NoProcess
 from erlmesh.terms import Atom
-from erlmesh.testing.cluster import Cluster
-from erlmesh.testing.loop import run
 
 NODEUP, NODEDOWN, DOWN, KILL = map(Atom, ("nodeup", "nodedown", "DOWN", "kill"))
 PROCESS, NOPROC, NOCONNECTION, KILLED = map(Atom, ("process", "noproc", "noconnection", "killed"))
@@ -37,25 +35,8 @@ class Fake:
         self.cluster.cut(self.a, self.b)
 
 
-class Real:
+class Real(RealNodes):
     """Two real nodes in a simulated cluster."""
-
-    def run(self, function):
-        async def main():
-            async with Cluster(1, reconnect=False) as self.cluster:
-                self.a, self.b = await self.cluster.start("a", "b")
-                done = asyncio.get_running_loop().create_future()
-
-                async def body(me):
-                    try:
-                        done.set_result(await function(me, self.a, self.b, self))
-                    except BaseException as error:
-                        done.set_exception(error)
-
-                self.a.spawn(body)
-                return await asyncio.wait_for(done, 60)
-
-        return run(main)
 
     async def connect(self):
         await self.cluster.run_on(self.a, partial(self.a.connect, self.b.name))

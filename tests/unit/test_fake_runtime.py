@@ -1,14 +1,11 @@
 """The contract of the fake runtime: each check passes on it and on real nodes in a simulated cluster."""
 
-import asyncio
-
 import pytest
 from fake_runtime import FakeRuntime
+from real_nodes import RealNodes
 
 from erlmesh.errors import CalleeExited, CallTimeout, NoConnection, NoProcess
 from erlmesh.terms import Atom
-from erlmesh.testing.cluster import Cluster
-from erlmesh.testing.loop import run
 
 NODEUP, NODEDOWN, DOWN, EXIT, KILL = map(Atom, ("nodeup", "nodedown", "DOWN", "EXIT", "kill"))
 PROCESS, NOPROC, NOCONNECTION, KILLED = map(Atom, ("process", "noproc", "noconnection", "killed"))
@@ -33,25 +30,8 @@ class Fake:
         self.world.cut(self.a.name, self.b.name)
 
 
-class Real:
+class Real(RealNodes):
     """Two real nodes in a simulated cluster."""
-
-    def run(self, function):
-        async def main():
-            async with Cluster(1, reconnect=False) as self.cluster:
-                self.a, self.b = await self.cluster.start("a", "b")
-                done = asyncio.get_running_loop().create_future()
-
-                async def body(me):
-                    try:
-                        done.set_result(await function(me, self.a, self.b, self))
-                    except BaseException as error:
-                        done.set_exception(error)
-
-                self.a.spawn(body)
-                return await asyncio.wait_for(done, 60)
-
-        return run(main)
 
     def break_connection(self):
         self.cluster.reset(self.a, self.b)

@@ -4,6 +4,7 @@ import logging
 import ssl
 
 import pytest
+from tls_nodes import shake_hands
 
 from certificates import Authority
 from erlmesh import NodeStartError, TlsConfig
@@ -18,20 +19,7 @@ def authority(tmp_path):
 
 def handshake(accepting, initiating):
     """Connect the two contexts in memory. Return both ends."""
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = [
-        initiating.wrap_bio(to_client, to_server, server_hostname="plato.example"),
-        accepting.wrap_bio(to_server, to_client, server_side=True),
-    ]
-    pending = list(ends)
-    while pending:
-        for end in list(pending):
-            try:
-                end.do_handshake()
-                pending.remove(end)
-            except ssl.SSLWantReadError:
-                pass
-    return ends
+    return shake_hands(initiating, accepting, "plato.example")
 
 
 def test_both_sides_show_certificates_with_the_highest_version(authority):

@@ -1,6 +1,7 @@
 """Nodes with TLS in one event loop, on loopback and without EPMD."""
 
 import asyncio
+import ssl
 from contextlib import asynccontextmanager
 
 from erlmesh import Node, NoEpmd, StaticResolver
@@ -41,3 +42,21 @@ def run(test):
         assert errors == []
 
     asyncio.run(main())
+
+
+def shake_hands(client, server, host):
+    """Run a TLS handshake of two contexts in memory. Return both ends. Raises ssl.SSLError."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [
+        client.wrap_bio(to_client, to_server, server_hostname=host),
+        server.wrap_bio(to_server, to_client, server_side=True),
+    ]
+    pending = list(ends)
+    while pending:
+        for end in list(pending):
+            try:
+                end.do_handshake()
+                pending.remove(end)
+            except ssl.SSLWantReadError:
+                pass
+    return ends
