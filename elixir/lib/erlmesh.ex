@@ -283,6 +283,7 @@ defmodule Erlmesh.Python do
   @stop_margin 3_000
   @kill_timeout 1_000
   @reconnect_interval 500
+  @exit_status_limit 2_000
   # A release exports its cookie. It must not be in the environment of Python. Variables with flags of `erl`, such as
   # ERL_AFLAGS, may have it too.
   @removed_variables ~w(RELEASE_COOKIE ERLMESH_COOKIE ERLMESH_COOKIE_FILE ERLMESH_NAME ERLMESH_HIDDEN ERLMESH_WORKERS)
@@ -422,6 +423,12 @@ defmodule Erlmesh.Python do
   end
 
   def handle_info(:reconnect, state), do: reconnect(state)
+
+  def handle_info(:guard_killed, state) do
+    kill(%{state | guard_pid: nil})
+    {:stop, {exit_error("its guard was killed", nil, state), []}, state}
+  end
+
   # The port of a `System.cmd`.
   def handle_info({:EXIT, port, _reason}, state) when is_port(port), do: {:noreply, state}
   def handle_info({:EXIT, _pid, reason}, state), do: {:stop, reason, state}
@@ -636,9 +643,9 @@ defmodule Erlmesh.Python do
         {:stop, {exit_error(reason, nil, state), []}, state}
 
       not guard_running?(state) ->
-        # A child of the node may hold the port open, so that no exit status comes.
-        kill(%{state | guard_pid: nil})
-        {:stop, {exit_error("its guard was killed", nil, state), []}, state}
+        # Its exit status comes now. But a child of the node may hold the port open, so that none comes.
+        Process.send_after(self(), :guard_killed, @exit_status_limit)
+        {:noreply, state}
 
       true ->
         warn_once(state)

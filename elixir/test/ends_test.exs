@@ -74,4 +74,24 @@ defmodule Erlmesh.EndsTest do
 
     assert_receive {:DOWN, ^monitor, _, _, :normal}, 60_000
   end
+
+  test "an exit status that comes after the end of the guard counts" do
+    server = start_python(name: Shop.Late)
+    node = Erlmesh.Python.node_name(Shop.Late)
+    {ended, 0} = System.cmd("/bin/sh", ["-c", "echo $$"])
+    now = System.monotonic_time(:millisecond)
+    monitor = Process.monitor(server)
+    %{port: port, guard_pid: guard} = :sys.get_state(server)
+    :sys.suspend(server)
+    :sys.replace_state(server, &%{&1 | guard_pid: String.trim(ended), down_since: now})
+    Node.disconnect(node)
+
+    send(server, :reconnect)
+    send(server, {port, {:exit_status, 0}})
+    :sys.resume(server)
+
+    assert_receive {:DOWN, ^monitor, _, _, :normal}, 60_000
+    System.cmd("kill", ["-TERM", "#{guard}"])
+    wait_until(fn -> not running?(guard) end)
+  end
 end
