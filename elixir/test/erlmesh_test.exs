@@ -69,7 +69,7 @@ defmodule ErlmeshTest do
           :sys.suspend(Shop.Model)
           Erlmesh.call!(Shop.Model, "probe", "flood", [20_000], 60_000)
           :sys.resume(Shop.Model)
-          wait_until(fn -> Process.info(Process.whereis(Shop.Model), :message_queue_len) == {:message_queue_len, 0} end)
+          wait_until(fn -> Enum.any?(:sys.get_state(Shop.Model, 60_000).log, &(&1 =~ "line 19999")) end)
         end)
 
       assert log =~ ~r/\d+ log lines of .* are dropped/

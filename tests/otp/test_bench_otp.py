@@ -17,7 +17,10 @@ from pynode import python_environment
 
 ROOT = Path(__file__).parents[2]
 BEAM, PURE = parse_contenders("beam,pure")
-pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="the benchmark needs two cores")
+pytestmark = [
+    pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="the benchmark needs two cores"),
+    pytest.mark.timeout(300),
+]
 
 
 @pytest.fixture

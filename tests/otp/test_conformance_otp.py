@@ -47,7 +47,7 @@ class ConformanceRun:
         self.cluster = cluster
         sources = [str(source) for source in sorted(CASES.glob("*.erl"))]
         command = [programs(otp) / "erl", "-noshell", "-eval", COMPILE, "-extra", folder, *sources]
-        subprocess.run(command, check=True, timeout=60)
+        subprocess.run(command, check=True, timeout=100)
 
         def beam(name: str) -> Beam:
             return cluster.beam(name, otp=otp, cookie=COOKIE, arguments=["-pa", folder, "-kernel", "start_pg", "true"])

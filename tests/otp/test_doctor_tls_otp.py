@@ -76,7 +76,7 @@ def doctor(cluster, ours):
             "doctor",
             "--json",
             "--timeout",
-            "10",
+            "30",
             node,
             *options,
         ]
