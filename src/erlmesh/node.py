@@ -417,10 +417,10 @@ class Node:
         seconds for the old holder (None: for ever).
 
         After a cut, each side holds all shards. With a ``quorum``, only a side with that many nodes does: pass more
-        than half of them, the same number on all nodes. A takeover from a lost node then takes ``settle`` seconds
-        longer, or 0.75 tick times if its connection timed out. While some nodes see one that others do not, shards
-        wait. A release has at most a tenth of a tick time. This is by timing, not by agreement: what must never happen
-        twice needs a store with a condition.
+        than half of them, the same number on all nodes. Each shard is then granted by so many nodes, for 0.6 tick times
+        at a time. A takeover from a node that has died takes ``settle`` seconds longer. If fewer than 2 * quorum - 1
+        nodes start, they wait 0.75 tick times. A release has at most a tenth of a tick time. The guide says what can
+        still go wrong: what must never happen twice needs a store with a condition.
 
         With ``process``, that process of this node is the holder and gets the events as messages.
 

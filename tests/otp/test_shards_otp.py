@@ -47,11 +47,11 @@ ELIXIR_WORKER = """
 """
 
 
-def start_python(cluster, name, *peers):
+def start_python(cluster, name, *peers, options=""):
     node = cluster.pynode(name)
     for peer in peers:
         assert node.ping(peer.name)
-    node.eval(WORKER)
+    node.eval(WORKER.replace("shards=64", f"shards=64{options}"))
     return node
 
 
@@ -128,3 +128,16 @@ def test_an_elixir_owner_that_stops_in_order_releases_before_others_take(cluster
     assert acting(beam) == set()
     (all_shards,) = wait_for_holders(one)
     assert all_shards == held[0] | held[1]
+
+
+def test_with_a_quorum_two_of_three_nodes_act_and_one_of_them_does_not(cluster):
+    nodes = []
+    for name in ("one", "two", "three"):
+        nodes.append(start_python(cluster, name, *nodes, options=", quorum=2"))
+    wait_for_holders(*nodes)
+
+    nodes[0].kill()
+    wait_for_holders(*nodes[1:])
+    nodes[1].kill()
+
+    wait_until(lambda: not acting(nodes[2]), 60)

@@ -1,13 +1,10 @@
-"""The decisions about shards: candidates, the book, the fence."""
-
-import math
+"""The decisions about shards: candidates and the book. For grants, see ``test_grants.py``."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from erlmesh.core.sharding.candidates import Candidates
-from erlmesh.core.sharding.fence import Fence
 from erlmesh.core.sharding.names import holders_group, shard_key, shard_of
 from erlmesh.core.sharding.rendezvous import Rendezvous
 from erlmesh.core.sharding.shard_book import (
@@ -40,12 +37,11 @@ def best_of(*nodes, shard=0):
 BEST, SECOND, THIRD = best_of(0, 1, 2)
 
 
-def book(me, *others, quorum=1, shards=1):
+def book(me, *others, quorum=False, shards=1):
     """A book that has listened and joined, with candidates on the nodes ``others``."""
-    made = ShardBook(pid(me), NAME, shards, quorum)
+    made = ShardBook(pid(me), NAME, shards, quorum=quorum)
     for other in others:
         made.candidate_joined(pid(other))
-        made.sight_joined(NODES[other], NODES[me])
     made.start()
     assert made.decide()[:1] == [JoinCandidates()]
     made.candidate_joined(pid(me))
@@ -80,10 +76,6 @@ def test_the_first_candidates_are_the_owners_of_the_keys_of_the_shards(changes):
         assert after == [Rendezvous(members).owner(shard_key(NAME, shard)) for shard in range(SHARDS)]
         assert changed or after == before
         assert len(candidates) == len({each.node for each in members})
-        for other in range(4):
-            assert candidates.shards_of(NODES[other]) == [
-                shard for shard, first in enumerate(after) if first is not None and first.node is NODES[other]
-            ]
 
 
 @pytest.mark.parametrize("shards", [64, 256])
@@ -142,10 +134,11 @@ def test_the_first_candidate_waits_until_nobody_else_holds():
 
 
 def test_all_changes_of_one_message_count_before_a_decision():
-    made = book(BEST, quorum=2)
+    made = ShardBook(pid(BEST), NAME, 1)
+    made.start()
     made.decide()
 
-    made.candidate_joined(pid(SECOND))  # The quorum is there, and the next change of the same message is a holder.
+    made.candidate_joined(pid(BEST))  # It is the first, and the next change of the same message is a holder.
     made.holder_joined(0, pid(SECOND))
 
     assert made.decide() == []
@@ -275,100 +268,65 @@ def test_abandoned_shards_are_left_without_a_release():
     assert made.ended
 
 
-def test_a_quorum_counts_nodes_and_not_processes():
-    made = book(BEST, quorum=2)
-    made.candidate_joined(pid(BEST, 200))
+def test_with_a_quorum_a_shard_is_claimed_first_and_taken_when_it_is_granted():
+    made = book(BEST, SECOND, quorum=True, shards=9)
+    mine = [shard for shard in range(9) if made.first(shard) == pid(BEST)]
     assert made.decide() == []
+    assert made.claims == sum(1 << shard for shard in mine)
 
-    made.candidate_joined(pid(SECOND))
-    assert made.decide() == []
-    made.sight_joined(NODES[SECOND], NODES[BEST])
-    assert made.decide() == [JoinHolders(0), Taken(0)]
-    made.candidate_left(pid(SECOND))
-    assert made.decide() == [LetGo(0, None)]
+    made.elect(1 << mine[0])
 
-
-def test_a_node_that_does_not_see_this_one_does_not_count_for_the_quorum():
-    made = book(BEST, SECOND, quorum=2)
-    made.sight_joined(NODES[SECOND], NODES[BEST])
-    assert made.decide() == [JoinHolders(0), Taken(0)]
-
-    made.sight_left(NODES[SECOND], NODES[BEST])
-    assert made.decide() == []
-    made.sight_left(NODES[SECOND], NODES[BEST])
-    made.sight_left(NODES[SECOND], NODES[BEST])
-    assert made.decide() == [LetGo(0, None)]
+    assert made.decide() == [JoinHolders(mine[0]), Taken(mine[0])]
+    assert made.claims == sum(1 << shard for shard in mine)
+    made.elect(0)
+    assert made.decide() == [LetGo(mine[0], None)]
+    assert not made.may_act(mine[0])
 
 
-def test_nothing_is_taken_while_another_node_sees_one_that_this_one_does_not():
-    made = book(SECOND, THIRD, quorum=2)
-    made.sight_joined(NODES[THIRD], NODES[BEST])
-    made.sight_joined(NODES[5], NODES[4])
-    assert made.decide() == []
-
-    made.sight_left(NODES[THIRD], NODES[BEST])
-    assert made.decide() == [JoinHolders(0), Taken(0)]
-    made.sight_joined(NODES[THIRD], NODES[BEST])
-    assert made.decide() == [], "a holder goes on"
-
-
-def test_while_it_waits_a_book_takes_nothing_and_lets_go_for_nobody_better():
-    made = book(SECOND, THIRD, quorum=2)
-    made.wait(True)
-    assert made.decide() == []
-    made.wait(False)
-    assert made.decide() == [JoinHolders(0), Taken(0)]
-
-    made.wait(True)
-    made.candidate_joined(pid(BEST))
-    assert made.decide() == []
-    made.wait(False)
-    assert made.decide() == [LetGo(0, pid(BEST))]
-    made.wait(True)
-    made.fence(True)
-    assert made.decide() == [LetGo(0, None)]
-
-
-def test_a_closed_fence_lets_go_of_all_and_an_open_one_takes_again():
-    made = book(BEST, SECOND, quorum=2)
-    made.decide()
-
-    made.fence(True)
-    assert made.decide() == [LetGo(0, None)]
-    made.released(0)
-    assert made.decide() == [LeaveHolders(0)]
-    made.fence(False)
-    assert made.decide() == [JoinHolders(0), Taken(0)]
-
-
-@pytest.mark.parametrize("was_holder", [True, False])
-def test_the_shards_of_a_lost_node_are_taken_when_it_surely_holds_nothing(was_holder):
-    made = book(SECOND, BEST, THIRD, quorum=2)
-    if was_holder:
-        made.holder_joined(0, pid(BEST))
-    made.decide()
-
-    made.candidate_lost(pid(BEST))
-    if was_holder:
-        made.holder_lost(0, pid(BEST))
-
-    assert made.decide() == []
-    made.sure(NODES[BEST])
-    assert made.decide() == [JoinHolders(0), Taken(0)]
-
-
-def test_a_lost_node_that_comes_back_says_itself_what_it_holds():
-    made = book(BEST, SECOND, THIRD, quorum=2)
+def test_a_shard_that_another_one_holds_or_is_to_hold_is_not_claimed():
+    made = book(BEST, SECOND, quorum=True)
     made.holder_joined(0, pid(SECOND))
-    made.holder_lost(0, pid(SECOND))
-    made.candidate_lost(pid(SECOND))
-    assert made.decide() == []
+    made.decide()
+    assert made.claims == 0
 
-    made.candidate_joined(pid(SECOND))
-    made.holder_joined(0, pid(SECOND))
-    assert made.decide() == []
     made.holder_left(0, pid(SECOND))
-    assert made.decide() == [JoinHolders(0), Taken(0)]
+    made.decide()
+    assert made.claims == 1
+    made.stop()
+    made.decide()
+    assert made.claims == 0
+    other = book(SECOND, BEST, quorum=True)
+    other.elect(1)
+    assert other.decide() == []
+    assert other.claims == 0
+
+
+def test_a_shard_is_claimed_until_it_is_released():
+    made = book(SECOND, quorum=True)
+    made.elect(1)
+    made.decide()
+    made.candidate_joined(pid(BEST))
+    assert made.decide() == [LetGo(0, pid(BEST))]
+    assert made.claims == 1
+
+    made.released(0)
+
+    assert made.decide() == [LeaveHolders(0)]
+    assert made.claims == 0
+
+
+def test_a_holder_that_is_granted_its_shard_again_may_stay():
+    made = book(BEST, SECOND, quorum=True)
+    made.elect(1)
+    made.decide()
+    made.elect(0)
+    assert made.decide() == [LetGo(0, None)]
+
+    made.elect(1)
+
+    assert made.decide() == [Stay(0)]
+    made.keep(0)
+    assert made.may_act(0)
 
 
 def test_what_pg_says_of_processes_that_were_no_members_changes_nothing():
@@ -377,8 +335,6 @@ def test_what_pg_says_of_processes_that_were_no_members_changes_nothing():
 
     made.candidate_left(pid(SECOND))
     made.holder_left(0, pid(SECOND))
-    made.candidate_lost(pid(SECOND))
-    made.holder_lost(0, pid(SECOND))
 
     assert made.decide() == []
     assert made.may_act(0)
@@ -398,102 +354,3 @@ def test_of_two_candidates_on_a_node_the_least_pid_holds_and_the_other_takes_ove
     assert other.decide() == [JoinCandidates()]
     other.holder_left(0, pid(BEST))
     assert other.decide() == [JoinHolders(0), Taken(0)]
-
-
-# The fence: quorum 2 of the nodes me, B and C, limit 6, settle 1
-
-B, C = NODES[1], NODES[2]
-
-
-def fence(quorum=2):
-    made = Fence(quorum, 6.0, 1.0)
-    made.look(100.0, {B: 0.5, C: 2.0})
-    return made
-
-
-def test_the_fence_is_open_while_one_other_node_is_heard():
-    made = fence()
-
-    for now in range(101, 130):
-        made.look(now, {B: 0.9, C: now - 98.0})
-        assert not made.closed
-        assert made.is_open(now)
-
-
-def test_the_fence_closes_when_the_last_other_node_has_been_silent_for_the_limit():
-    made = fence()
-
-    assert made.is_open(105.4)
-    assert not made.is_open(105.5)
-    made.look(105.4, {B: 5.9, C: 7.4})
-    assert not made.closed
-    made.look(105.6, {B: 6.1, C: 7.6})
-    assert made.closed
-
-
-def test_a_quorum_of_three_needs_both_others():
-    made = fence(quorum=3)
-
-    assert made.is_open(103.9)
-    assert not made.is_open(104.0)
-
-
-def test_a_look_that_comes_late_closes_whatever_has_come_meanwhile():
-    made = fence()
-
-    made.look(106.0, {B: 0.0, C: 0.0})
-
-    assert made.closed
-    assert not made.is_open(106.0)
-
-
-def test_what_has_come_since_the_last_look_counts_as_heard_then():
-    made = fence()
-
-    made.look(105.0, {B: 0.0, C: 7.0})
-
-    assert not made.closed
-    assert made.is_open(105.9)
-    assert not made.is_open(106.0), "it may have been sent at 100, and read at 105"
-
-
-def test_the_fence_opens_when_others_were_heard_for_the_time_to_settle():
-    made = fence()
-    made.look(110.0, {B: 10.0, C: 12.0})
-    assert made.closed
-
-    made.look(110.5, {B: 0.1, C: 12.5})
-    assert made.closed
-    made.look(110.7, {B: 0.1, C: 12.7})
-    made.look(111.4, {B: 0.1, C: 13.4})
-    assert made.closed
-    made.look(111.9, {B: 0.1, C: 13.9})
-    assert not made.closed
-    assert made.is_open(111.9)
-
-
-def test_a_fence_without_a_quorum_never_closes():
-    made = fence(quorum=1)
-
-    made.look(1000.0, {B: math.inf})
-
-    assert made.is_open(1e9)
-
-
-def test_too_few_others_are_no_matter_of_the_fence():
-    made = fence()
-
-    made.look(101.0, {})
-    made.look(200.0, {})
-    assert not made.closed
-    made.look(201.0, {B: 0.1})
-    assert not made.closed
-    assert made.is_open(206.8)
-
-
-def test_a_node_that_is_not_connected_is_not_heard():
-    made = Fence(2, 6.0, 1.0)
-
-    made.look(100.0, {B: math.inf})
-
-    assert made.closed

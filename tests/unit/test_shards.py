@@ -399,6 +399,23 @@ async def test_a_hidden_node_and_a_process_of_another_node_are_refused(cluster):
         a.shards("feeds", process=b.spawn_handler(lambda message: None))
 
 
+async def test_a_process_that_has_joined_a_shard_twice_is_waited_for_until_it_has_left_twice(cluster):
+    mesh = await cluster(1)
+    (node,) = mesh
+    group = (b"erlmesh_shards", b"feeds", 0)
+    other = node.spawn_handler(lambda message: None)
+    worker = Worker(mesh, node, shards=1)
+    await mesh.sleep(0.1)
+    node.pg.join(group, [other.pid, other.pid])
+    await mesh.sleep(1)
+
+    node.pg.leave(group, other.pid)
+    await mesh.sleep(1)
+    assert not worker.running
+    node.pg.leave(group, other.pid)
+    await mesh.wait_until(lambda: worker.running)
+
+
 # With a quorum
 
 
@@ -427,22 +444,40 @@ async def test_a_node_that_stood_still_too_long_may_not_act_when_it_wakes(cluste
 
     assert workers[0].running == held
     assert workers[0].allowed == set()
-    await mesh.wait_until(lambda: not workers[0].running)
+    released = lambda: {each.shard for each in workers[0].events if type(each) is Release}  # noqa: E731
+    await mesh.wait_until(lambda: released() == held)
     await settled(mesh, workers)
 
 
-async def test_a_node_that_has_joined_waits_until_all_others_know_it(cluster):
+async def test_of_three_nodes_two_that_start_alone_wait_until_an_earlier_node_has_forgotten(cluster):
+    mesh = await cluster(2)
+
+    await workers_on(mesh, quorum=2)
+
+    assert 6 <= mesh.now() < 7.5  # 0.75 tick times of 8 seconds
+
+
+async def test_with_all_nodes_the_first_take_waits_for_nothing_else(cluster):
+    mesh = await cluster(3)
+
+    await workers_on(mesh, quorum=2)
+
+    assert mesh.now() < 1
+
+
+async def test_a_node_that_starts_again_gets_its_shards_back_at_once(cluster):
     mesh = await cluster(3)
     workers = await workers_on(mesh, quorum=2)
-    (new,) = await mesh.start("d", join=[workers[0].node.name])
-    worker = Worker(mesh, new, shards=SHARDS, quorum=2)
-    await mesh.wait_until(lambda: worker.is_candidate)
-    joined = mesh.now()
+    held = set(workers[0].running)
+    mesh.kill(workers[0].node)
+    await settled(mesh, workers)
+    (again,) = await mesh.start("a", join=[workers[1].node.name])
+    workers[0] = Worker(mesh, again, shards=SHARDS, quorum=2)
+    began = mesh.now()
 
-    await mesh.wait_until(lambda: worker.running)
+    await mesh.wait_until(lambda: workers[0].running == held)
 
-    assert 0.45 <= mesh.now() - joined < 0.6
-    assert not any(type(each) is Release and each.shard not in worker.running for each in workers[0].events)
+    assert mesh.now() - began < 1
 
 
 async def test_a_short_pause_changes_nothing(cluster):

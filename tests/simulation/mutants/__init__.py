@@ -28,7 +28,12 @@ __all__ = ["EQUIVALENT", "MUTANTS", "SEEDS", "UNIT_TESTS", "Mutant"]
 
 SEEDS = [*range(12), 13, 201, 472, 603, 1336]
 """The first twelve seeds, and those that once found a bug."""
-SHARDING_TESTS = ["test_shard_book.py", "test_shards.py", "../simulation/sharding/test_shard_faults.py"]
+SHARDING_TESTS = [
+    "test_grants.py",
+    "test_shard_book.py",
+    "test_shards.py",
+    "../simulation/sharding/test_shard_faults.py",
+]
 UNIT_TESTS = {
     "erlmesh.net.tls_socket": ["test_tls_socket.py"],
     "erlmesh.net.tls_session": ["test_tls_socket.py"],

@@ -4,8 +4,8 @@ from simulation.mutants.mutation import Mutant
 
 BOOK = "erlmesh.core.sharding.shard_book:ShardBook."
 CANDIDATES = "erlmesh.core.sharding.candidates:Candidates."
-FENCE = "erlmesh.core.sharding.fence:Fence."
-SIGHT = "erlmesh.core.sharding.sight:Sight."
+GRANTS = "erlmesh.core.sharding.grants:Grants."
+GRANTER = "erlmesh.services.sharding.granter:Granter."
 SERVER = "erlmesh.services.sharding.shard_server:ShardServer."
 SHARDS = "erlmesh.services.sharding.shards:Shards."
 
@@ -19,20 +19,32 @@ MUTANTS = [
     Mutant(
         BOOK + "_look_at",
         "a candidate takes without waiting for the holder",
-        "if state is None and not self._holders[shard] and shard not in self._unsure:",
-        "if state is None and shard not in self._unsure:",
-    ),
-    Mutant(
-        BOOK + "_look_at",
-        "a candidate takes from a lost node at once",
-        "if state is None and not self._holders[shard] and shard not in self._unsure:",
         "if state is None and not self._holders[shard]:",
+        "if state is None:",
     ),
     Mutant(
         BOOK + "_look_at",
         "each candidate takes what nobody holds",
-        "if sound and first == self.me and not self._stopping:",
-        "if sound and not self._stopping:",
+        "if first == self.me and not self._stopping and (granted or state is None):",
+        "if not self._stopping and (granted or state is None):",
+    ),
+    Mutant(
+        BOOK + "_look_at",
+        "a shard is taken before it is granted",
+        "if granted:",
+        "if True:",
+    ),
+    Mutant(
+        BOOK + "_look_at",
+        "a holder goes on without grants",
+        "and (granted or state is None):",
+        "and True:",
+    ),
+    Mutant(
+        BOOK + "claims",
+        "a shard is not claimed while it is held",
+        "for shard in (*self._held, *self._wanted):",
+        "for shard in self._wanted:",
     ),
     Mutant(
         BOOK + "released",
@@ -65,58 +77,124 @@ MUTANTS = [
         "pass",
     ),
     Mutant(
-        BOOK + "decide",
-        "a node that does not see this one counts for the quorum",
-        "sound = sound and self._sight.confirmed(nodes) >= self._quorum",
-        "sound = sound and len(nodes) >= self._quorum",
-    ),
-    Mutant(
-        BOOK + "decide",
+        GRANTS + "_count",
         "there is no quorum",
-        "sound = sound and self._sight.confirmed(nodes) >= self._quorum",
+        "return at_least[self._quorum], until",
+        "return at_least[1], until",
+    ),
+    Mutant(
+        GRANTS + "_count",
+        "a holder counts grants that have expired",
+        "counts = peer.remembers and now < peer.expires",
+        "counts = peer.remembers",
+    ),
+    Mutant(
+        GRANTS + "_count",
+        "a granter that has started counts at once",
+        "counts = peer.remembers and now < peer.expires",
+        "counts = now < peer.expires",
+    ),
+    Mutant(
+        GRANTS + "_count",
+        "a node counts if one of its processes grants",
+        "nodes.get(pid.node, -1) & (",
+        "nodes.get(pid.node, 0) | (",
+    ),
+    Mutant(
+        GRANTS + "_look_at_memory",
+        "a granter that has started counts when a quorum has answered",
+        ">= 2 * self._quorum - 1:",
+        ">= self._quorum:",
+    ),
+    Mutant(
+        GRANTS + "granted",
+        "a grant counts from the answer on",
+        "claim.sent + self._lease",
+        "now + self._lease",
+    ),
+    Mutant(
+        GRANTS + "granted",
+        "a grant of a claim before a release counts",
+        "peer.granted = shards & claim.still",
+        "peer.granted = shards",
+    ),
+    Mutant(
+        GRANTS + "claim",
+        "a grant counts after its shard is claimed no more",
+        "peer.granted &= shards",
         "pass",
     ),
     Mutant(
-        SIGHT + "overlaps",
-        "a node takes while another one sees a third",
-        "return any(",
-        "return False and any(",
+        GRANTS + "claimed",
+        "an old claim replaces a newer one",
+        "if number < claim.round:",
+        "if False:",
     ),
     Mutant(
-        BOOK + "fence",
-        "there is no fence",
-        "self._fenced = closed",
+        GRANTS + "claimed",
+        "a granter forgets before the holder stops",
+        "else now + self._hold",
+        "else now + self._lease / 2",
+    ),
+    Mutant(
+        GRANTS + "claimed",
+        "a granter never forgets",
+        "claim.until = math.inf if pid == self._me else now + self._hold",
+        "claim.until = math.inf",
+    ),
+    Mutant(
+        GRANTS + "claimed",
+        "those who wait for a shard are not granted it when it is free",
+        "self._grant_waiting(now)",
         "pass",
     ),
     Mutant(
-        FENCE + "look",
-        "the fence opens with the first sign",
-        "if now - self._well_since >= self._settle:",
+        GRANTS + "claimed",
+        "unknown processes are granted shards",
+        "if pid not in self._peers:",
+        "if False:",
+    ),
+    Mutant(
+        GRANTS + "_grant",
+        "a shard is granted to two processes",
+        "(claim.wanted & ~taken)",
+        "claim.wanted",
+    ),
+    Mutant(
+        GRANTS + "left",
+        "what a lost process holds is granted to others at once",
+        "if ended:",
         "if True:",
     ),
     Mutant(
-        FENCE + "_hear",
-        "a node that stood still counts what came long ago",
-        "return came, min(came, self._looked_at)",
-        "return came, came",
+        GRANTS + "forget",
+        "a process that is met again is forgotten",
+        "if pid not in self._peers and",
+        "if",
+    ),
+    Mutant(
+        GRANTER + "_has_closed",
+        "a node that was disconnected here counts as one that has closed",
+        "return not node.is_connected(pid.node) and",
+        "return not node.is_connected(pid.node) or",
+    ),
+    Mutant(
+        GRANTER + "_look",
+        "a candidate claims once",
+        "self._grants.look(self._node.now())",
+        "pass",
     ),
     Mutant(
         SERVER + "may_act",
         "a node does not look at the clock before it acts",
-        "return self.book.may_act(shard) and self._fence.is_open(self._node.now())",
-        "return self.book.may_act(shard)",
+        "and (self._granter is None or bool(self._granter.elected() >> shard & 1))",
+        "",
     ),
     Mutant(
-        SERVER + "_wait_until_known",
-        "a node that has joined takes before others know it",
-        "self.book.wait(True)",
-        "pass",
-    ),
-    Mutant(
-        SERVER + "_show_sight",
-        "a node does not say which others it sees",
-        "nodes = {*self.book.nodes, *self._lost} if self._is_candidate else set()",
-        "nodes = set()",
+        SERVER + "_apply_holders",
+        "a server looks at the members of a group, not at its changes",
+        "if isinstance(event, Joined):",
+        "if pid in self._pg.get_members(event.group):",
     ),
     Mutant(
         SERVER + "_end",

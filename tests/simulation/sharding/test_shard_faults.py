@@ -329,6 +329,42 @@ async def test_a_dead_node_is_replaced_after_the_time_to_settle(mesh, cluster):
     assert 0.5 <= cluster.now() - began < 0.6
 
 
+async def beside_a_holder_that_stands_still(mesh, cluster, *, restart):
+    """Two nodes leave a holder that stands still. It wakes before its lease ends, and the others have not taken."""
+    await mesh.start("a", "b", "c")
+    await mesh.settled("a", "b", "c")
+    await cluster.sleep(2)
+    cluster.pause("a")
+    mesh.invariants.disturbed()
+    for name in ("b", "c"):
+        if restart:
+            await mesh.worker(name).stop()
+            node = mesh.worker(name).node
+            mesh.workers[:] = [each for each in mesh.workers if each.node is not node]
+            mesh.workers.append(Worker(cluster, node, **mesh.options))
+        node = mesh.worker(name).node
+        with cluster.machine(node):
+            node.internals.disconnect_and_reconnect("a@10.0.0.1")
+    await cluster.sleep(TICK_TIME * 0.4)
+
+    cluster.resume("a")
+    mesh.invariants.disturbed()
+    assert mesh.worker("a").allowed
+    mesh.invariants.look()
+
+    await mesh.settled("a", "b", "c")
+
+
+@simulated(quorum=2)
+async def test_two_nodes_that_leave_a_third_wait_until_it_stops(mesh, cluster):
+    await beside_a_holder_that_stands_still(mesh, cluster, restart=False)
+
+
+@simulated(quorum=2)
+async def test_workers_that_start_again_wait_for_a_third_that_stands_still(mesh, cluster):
+    await beside_a_holder_that_stands_still(mesh, cluster, restart=True)
+
+
 @simulated(quorum=3)
 async def test_a_minority_holds_nothing(mesh, cluster):
     await mesh.start("a", "b", "c")

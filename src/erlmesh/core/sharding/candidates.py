@@ -42,11 +42,6 @@ class Candidates:
         self._nodes: dict[Atom, _Node] = {}
         self._best: list[_Node | None] = [None] * shards
 
-    @property
-    def nodes(self) -> list[Atom]:
-        """The nodes that have candidates."""
-        return list(self._nodes)
-
     def __len__(self) -> int:
         """The number of nodes that have candidates."""
         return len(self._nodes)
@@ -55,11 +50,6 @@ class Candidates:
         """The candidate that is to hold ``shard``. None if there are none."""
         best = self._best[shard]
         return None if best is None else best.first
-
-    def shards_of(self, node: Atom) -> list[int]:
-        """The shards that a candidate of ``node`` is to hold."""
-        found = self._nodes.get(node)
-        return [] if found is None else [shard for shard, best in enumerate(self._best) if best is found]
 
     def join(self, pid: Pid) -> bool:
         """Add a candidate. True if the first candidate of some shard may have changed."""

@@ -9,23 +9,21 @@ from functools import partial
 from hashlib import md5
 from typing import Final
 
-from erlmesh.terms import Atom, Term
+from erlmesh.terms import Term
 
 __all__ = [
-    "SEES",
     "TAG",
     "candidates_group",
     "copies_group",
+    "grants_group",
     "holders_group",
     "keepers_group",
-    "sees_group",
     "shard_key",
     "shard_of",
 ]
 
 TAG: Final = b"erlmesh_shards"
 """The first element of each group's name."""
-SEES: Final = b"sees"
 
 _md5: Final = partial(md5, usedforsecurity=False)
 
@@ -50,9 +48,9 @@ def keepers_group(name: bytes) -> Term:
     return (TAG, name, b"keeps")
 
 
-def sees_group(name: bytes, node: Atom) -> Term:
-    """The group of the candidates that see ``node`` in the group of candidates. Only candidates with a quorum join."""
-    return (TAG, name, SEES, node)
+def grants_group(name: bytes) -> Term:
+    """The group of the processes that grant shards. Only candidates with a quorum have one. See ``grants.py``."""
+    return (TAG, name, b"grants")
 
 
 def shard_of(key: bytes, shards: int) -> int:

@@ -1,19 +1,20 @@
 """Which shards one candidate holds: the decisions of ``node.shards``. No I/O.
 
-To hold a shard is to be in its group H(s). All candidates are in the group G. There are no other messages::
+To hold a shard is to be in its group H(s). All candidates are in the group G::
 
     IDLE ── first in G, and nobody else is in H(s) ──▶ HOLDING ── somebody better in G, or a reason below ──▶ RELEASING
       ▲                                                   ▲                                                      │  │
       │                                                   └──────────── keep(shard), after Stay ─────────────────┘  │
       └──────────────────────────────────────── released(shard): leave H(s) ────────────────────────────────────────┘
 
-Other reasons to release: fewer nodes in G see this one than the quorum asks for (``sight.py``), the fence
-(``fence.py``), and the stop.
+Other reasons to release: the stop, and, with a quorum, that too few nodes grant the shard (``grants.py``). Without a
+quorum there are no other messages than those of ``pg``.
 
 Rules:
 
 1. A candidate listens before it joins G. Who joins at once makes others release before it can take.
-2. A candidate takes a shard only if nobody else is in H(s). So a holder that releases slowly is waited for.
+2. A candidate takes a shard only if nobody else is in H(s). So a holder that releases slowly is waited for. With a
+   quorum it claims the shard first, and takes it when it is granted.
 3. Changes are applied one by one, as ``pg`` reports them. :meth:`ShardBook.decide` follows when all changes of one
    message are applied. The first message of a node that comes back has its candidate and its shards: who decides
    between the two takes a shard that is held.
@@ -30,9 +31,8 @@ from enum import Enum
 from typing import TypeAlias
 
 from erlmesh.core.sharding.candidates import Candidates
-from erlmesh.core.sharding.sight import Sight
 from erlmesh.records import record
-from erlmesh.terms import Atom, Pid
+from erlmesh.terms import Pid
 
 __all__ = [
     "Effect",
@@ -113,37 +113,37 @@ class _State(Enum):
 class ShardBook:
     """The shards of ``name``, as the candidate ``me`` sees them.
 
-    ``quorum`` is the number of nodes that must be in G for this one to hold a shard, this one included. With more than
-    one, only nodes that see this one count.
+    With ``quorum`` it holds only shards that are granted: see :meth:`elect`.
     """
 
-    def __init__(self, me: Pid, name: bytes, shards: int, quorum: int = 1) -> None:
+    def __init__(self, me: Pid, name: bytes, shards: int, *, quorum: bool = False) -> None:
         self.me = me
         self.shards = shards
-        self._quorum = quorum
         self._candidates = Candidates(name, shards)
-        self._sight = Sight(me.node)
         self._holders: list[Counter[Pid]] = [Counter() for _ in range(shards)]
         """The other processes in H(s)."""
         self._held: dict[int, _State] = {}
         self._heirs: dict[int, Pid | None] = {}
         """What the last LetGo of each shard said."""
-        self._unsure: dict[int, set[Atom]] = {}
-        """The nodes that may hold a shard and were lost."""
+        self._elected = 0 if quorum else -1
+        """The shards that are granted, one bit each. All, without a quorum."""
+        self._wanted: set[int] = set()
+        """The shards to take when they are granted."""
         self._changed: set[int] = set()
         """The shards to decide about."""
         self._effects: list[Effect] = []
         self._started = False
         self._stopping = False
-        self._fenced = False
-        self._waiting = False
 
     # Queries
 
     @property
-    def nodes(self) -> list[Atom]:
-        """The nodes with candidates."""
-        return self._candidates.nodes
+    def claims(self) -> int:
+        """The shards that are to be claimed, one bit each: those that are held, and those that are wanted."""
+        found = bytearray((self.shards + 7) // 8)
+        for shard in (*self._held, *self._wanted):
+            found[shard >> 3] |= 1 << (shard & 7)
+        return int.from_bytes(found, "little")
 
     @property
     def held(self) -> list[int]:
@@ -193,21 +193,11 @@ class ShardBook:
             del self._held[shard]
             self._effects.append(LeaveHolders(shard))
 
-    def fence(self, closed: bool) -> None:
-        """Whether this node must not act, because it has heard of too few others. See ``fence.py``."""
-        if closed is not self._fenced:
-            self._fenced = closed
-            self._all_changed()
-
-    def wait(self, waiting: bool) -> None:
-        """While True, take nothing, and let go for nobody better.
-
-        The caller waits after a node has joined G, if there is a quorum: two nodes may have joined, or met again, and
-        not all others know both.
-        """
-        if waiting is not self._waiting:
-            self._waiting = waiting
-            self._all_changed()
+    def elect(self, shards: int) -> None:
+        """A quorum grants ``shards`` now, one bit each, and no others. Call it only with a quorum."""
+        changed, self._elected = self._elected ^ shards, shards
+        if changed:
+            self._changed.update(shard for shard in range(self.shards) if changed >> shard & 1)
 
     def released(self, shard: int) -> None:
         """After :class:`LetGo`: nothing acts for the shard any more. It has no effect if the shard is not released."""
@@ -225,8 +215,7 @@ class ShardBook:
     # What pg reports
 
     def candidate_joined(self, pid: Pid) -> None:
-        """A process has joined G. Its node reports what it holds in the same message, so nothing of it is unsure."""
-        self.sure(pid.node)
+        """A process has joined G."""
         if self._candidates.join(pid):
             self._all_changed()
 
@@ -234,15 +223,6 @@ class ShardBook:
         """A process has left G."""
         if self._candidates.leave(pid):
             self._all_changed()
-
-    def candidate_lost(self, pid: Pid) -> None:
-        """The connection to a candidate is lost. It may live, and hold the shards that it is the first for.
-
-        They are not taken before :meth:`sure`.
-        """
-        for shard in self._candidates.shards_of(pid.node):
-            self._unsure.setdefault(shard, set()).add(pid.node)
-        self.candidate_left(pid)
 
     def holder_joined(self, shard: int, pid: Pid) -> None:
         """A process has joined H(shard)."""
@@ -259,63 +239,33 @@ class ShardBook:
                 del holders[pid]
             self._changed.add(shard)
 
-    def holder_lost(self, shard: int, pid: Pid) -> None:
-        """The connection to a holder is lost. The shard is not taken before :meth:`sure`."""
-        if pid in self._holders[shard]:
-            self._unsure.setdefault(shard, set()).add(pid.node)
-        self.holder_left(shard, pid)
-
-    def sight_joined(self, by: Atom, node: Atom) -> None:
-        """A candidate of the node ``by`` sees the candidates of ``node``."""
-        self._sight.joined(by, node)
-        self._all_changed()
-
-    def sight_left(self, by: Atom, node: Atom) -> None:
-        """A candidate of the node ``by`` does not see those of ``node`` any more, or is gone."""
-        self._sight.left(by, node)
-        self._all_changed()
-
-    def sure(self, node: Atom) -> None:
-        """A lost node holds nothing any more, or reports itself what it holds."""
-        for shard in [shard for shard, nodes in self._unsure.items() if node in nodes]:
-            self._unsure[shard].discard(node)
-            if not self._unsure[shard]:
-                del self._unsure[shard]
-            self._changed.add(shard)
-
     # Decisions
 
     def decide(self) -> list[Effect]:
         """Return what follows from all changes since the last call."""
         changed, self._changed = self._changed, set()
-        sound, waiting = not self._fenced, False
-        if self._quorum > 1:
-            nodes = self._candidates.nodes
-            sound = sound and self._sight.confirmed(nodes) >= self._quorum
-            waiting = not self._stopping and (self._waiting or self._sight.overlaps(nodes))
         for shard in sorted(changed):
-            self._look_at(shard, sound, waiting)
+            self._look_at(shard)
         effects, self._effects = self._effects, []
         return effects
 
-    def _look_at(self, shard: int, sound: bool, waiting: bool) -> None:
-        """Decide about one shard.
-
-        ``sound`` says that this node and the quorum see each other. ``waiting`` says that it must not take now.
-        """
+    def _look_at(self, shard: int) -> None:
         first = self._candidates.first(shard)
         state = self._held.get(shard)
-        if sound and waiting and state is not _State.RELEASING:
-            return
-        if sound and first == self.me and not self._stopping:
-            if state is None and not self._holders[shard] and shard not in self._unsure:
-                self._held[shard] = _State.HOLDING
-                self._effects += (JoinHolders(shard), Taken(shard))
+        granted = self._elected >> shard & 1
+        self._wanted.discard(shard)
+        if first == self.me and not self._stopping and (granted or state is None):
+            if state is None and not self._holders[shard]:
+                if granted:
+                    self._held[shard] = _State.HOLDING
+                    self._effects += (JoinHolders(shard), Taken(shard))
+                else:
+                    self._wanted.add(shard)
             elif state is _State.RELEASING:
                 self._held[shard] = _State.STAYING
                 self._effects.append(Stay(shard))
         elif state is not None:
-            heir = first if sound and first != self.me else None
+            heir = first if granted and first != self.me else None
             if state is not _State.RELEASING or self._heirs[shard] != heir:
                 self._held[shard] = _State.RELEASING
                 self._heirs[shard] = heir

@@ -24,7 +24,9 @@ from erlmesh.errors import NodeNotAlive
 from erlmesh.net.event_log import event_log
 from erlmesh.services.group_names import normalize_group_name
 from erlmesh.services.sharding.events import EventQueue, Release, ShardEvent, Take
-from erlmesh.services.sharding.shard_server import LOOK_INTERVAL, ShardServer, ShardSettings
+from erlmesh.services.sharding.granter import CLAIM_INTERVAL
+from erlmesh.services.sharding.settings import ShardSettings
+from erlmesh.services.sharding.shard_server import ShardServer
 from erlmesh.terms import Atom, Pid, Term
 
 if TYPE_CHECKING:
@@ -331,8 +333,8 @@ class Shards:
             return  # Asked already. Who takes the shard next does not matter to the user.
         release = Release(shard, self._name, self._release_done)
         seconds = self._settings.release_timeout
-        if self._settings.quorum > 1:  # Others take over soon after the fence has closed.
-            seconds = min(LOOK_INTERVAL * self._node.net_ticktime, seconds if seconds is not None else float("inf"))
+        if self._settings.quorum > 1:  # Others take over soon after the grants have expired.
+            seconds = min(CLAIM_INTERVAL * self._node.net_ticktime, seconds if seconds is not None else float("inf"))
         timer = None
         if seconds is not None:
             timer = asyncio.get_running_loop().call_later(seconds, self._release_late, release)
