@@ -20,6 +20,7 @@ mod doors;
 mod element_count;
 mod encode;
 mod encode_deep;
+mod encode_leaves;
 mod encode_rare;
 mod ffi_tools;
 mod fragments;
