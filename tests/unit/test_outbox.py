@@ -451,12 +451,62 @@ async def test_only_nodes_that_hold_shards_of_its_name_send_results_to_an_inbox(
     await mesh.wait_until(lambda: heard == [(GOT, b"ticks", b"x", source, 1)])
     assert sink.got == [(b"x", 1, b"r")]
 
-    b.pg.leave(holders_group(b"ticks", 3), holder.pid)
-    c.pg.join(holders_group(b"ticks", 3), enemy.pid)
-    for process in (holder, enemy):
-        process.send(sink.inbox.pid, out(process, 2))
-    await mesh.wait_until(lambda: len(sink.got) == 2)
-    assert sink.inbox.duplicates == 0
+
+@pytest.mark.parametrize("is_local", [True, False])
+async def test_the_last_results_of_a_holder_count_also_if_it_has_left(cluster, is_local):
+    mesh = await cluster(2)
+    a, b = mesh
+    group, source, heard = holders_group(b"ticks", 3), (Atom("s@h"), 7, b"in"), []
+    node = a if is_local else b
+    holder = node.spawn_handler(heard.append)
+    sink = Worker(mesh, a)
+    out = lambda number: (OUT, b"ticks", b"x", source, number, "r", holder.pid)  # noqa: E731
+    node.pg.join(group, holder.pid)
+    await mesh.wait_until(lambda: a.pg.get_members(group))
+
+    holder.send(sink.inbox.pid, out(1))
+    node.pg.leave(group, holder.pid)
+    holder.send(sink.inbox.pid, out(2))
+    await mesh.wait_until(lambda: len(heard) == 2)
+
+    assert [number for _, number, _ in sink.got] == [1, 2]
+
+
+async def test_results_count_while_pg_starts_again_on_the_node_of_the_holder(cluster):
+    mesh = await cluster(2)
+    a, b = mesh
+    group, source, heard = holders_group(b"ticks", 3), (Atom("s@h"), 7, b"in"), []
+    holder = b.spawn_handler(heard.append)
+    sink = Worker(mesh, a)
+    b.pg.join(group, holder.pid)
+    await mesh.wait_until(lambda: a.pg.get_members(group))
+
+    b.exit(b.whereis("pg"), Atom("kill"))
+    holder.send(sink.inbox.pid, (OUT, b"ticks", b"x", source, 1, "r", holder.pid))
+    await mesh.wait_until(lambda: heard)
+
+    assert heard == [(GOT, b"ticks", b"x", source, 1)]
+
+
+async def test_a_node_that_comes_back_without_a_shard_sends_no_results(cluster, caplog):
+    caplog.set_level(logging.WARNING)
+    mesh = await cluster(2)
+    a, b = mesh
+    group, source, heard = holders_group(b"ticks", 3), (Atom("s@h"), 7, b"in"), []
+    holder = b.spawn_handler(heard.append)
+    sink = Worker(mesh, a)
+    b.pg.join(group, holder.pid)
+    await mesh.wait_until(lambda: a.pg.get_members(group))
+    b.pg.leave(group, holder.pid)
+
+    a.disconnect(b.name)
+    await mesh.wait_until(lambda: not a.nodes())
+    await a.ping(b.name)
+    holder.send(sink.inbox.pid, (OUT, "ticks", "x", source, 1, "r", holder.pid))
+    await mesh.wait_until(lambda: "its node holds no shard" in caplog.text)
+
+    assert heard == []
+    assert sink.got == []
 
 
 async def test_forged_and_malformed_messages_are_ignored(cluster, caplog):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -99,29 +98,29 @@ class ShardHolders:
 
 
 class HolderNodes:
-    """The nodes that hold shards of one name, for an inbox: results come from them.
+    """The nodes that hold shards of one name, or have held some since they were connected: results come from them.
 
-    ``pg`` reports what a node holds before its first result arrives, on the same connection.
+    ``pg`` reports what a node holds before its first result arrives, on the same connection. Its last results may
+    arrive after it has left, or while its ``pg`` starts again and nobody knows its groups.
     """
 
     def __init__(self, pg: Pg, name: bytes) -> None:
         self._prefix = (TAG, name)
-        self._shards: Counter[Atom] = Counter()
-        for group in pg.which_groups():
-            if self._is_holders_group(group):
-                self._shards.update(pid.node for pid in pg.get_members(group))
+        self._nodes = {
+            pid.node for group in pg.which_groups() if self._is_holders_group(group) for pid in pg.get_members(group)
+        }
 
     def __contains__(self, node: Atom) -> bool:
-        return node in self._shards
+        return node in self._nodes
 
     def apply(self, event: GroupEvent) -> None:
         """A group has changed."""
-        if not self._is_holders_group(event.group):
-            return
-        for pid in event.pids:
-            self._shards[pid.node] += 1 if isinstance(event, Joined) else -1
-            if not self._shards[pid.node]:
-                del self._shards[pid.node]
+        if isinstance(event, Joined) and self._is_holders_group(event.group):
+            self._nodes.update(pid.node for pid in event.pids)
+
+    def node_down(self, node: Atom) -> None:
+        """The connection to a node is lost. If it comes back, ``pg`` reports again what it holds."""
+        self._nodes.discard(node)
 
     def _is_holders_group(self, group: Term) -> bool:
         return type(group) is tuple and len(group) == 3 and group[:2] == self._prefix and type(group[2]) is int

@@ -311,6 +311,7 @@ class Inbox:
             case (Atom("nodedown"), Atom() as node):
                 loop = asyncio.get_running_loop()
                 self._book.node_down(node, loop.time())
+                self._holder_nodes.node_down(node)
                 # A little later than the limit, so that a timer that is early by rounding forgets the node, too.
                 timer = loop.call_later(self._forget_after + 1, self._forget)
                 self._timers = {each for each in self._timers if not each.cancelled() and each.when() > loop.time()}
