@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from prometheus_client.registry import CollectorRegistry
 
     from erlmesh.core.sharding.keeper import Keeper, Merge
+    from erlmesh.services.joining import PeerNames
     from erlmesh.services.metrics.node_metrics import NodeMetrics
     from erlmesh.services.sharding.inbox import Inbox
     from erlmesh.services.sharding.outbox import Outbox, Refusal
@@ -83,8 +84,8 @@ class Node:
     @accept_fields_of(NodeConfig)
     def __init__(self, config: NodeConfig) -> None:
         self._config = config
-        self._joins: Sequence[Atom | str] = tuple(config.join)
-        """The nodes that :meth:`joined` waits for. A command connects with them itself."""
+        self._joins: list[PeerNames] = [lambda: config.join]
+        """The nodes that :meth:`joined` waits for. Who connects this node with others adds a function."""
         self._services_or_none: NodeServices | None = None
         self._builtins = FunctionTable()
         self.internals = self._make_runtime(
@@ -288,6 +289,8 @@ class Node:
         It is met when a node of ``join`` is connected and each other one has been tried, and when ``global`` has
         exchanged its names with all nodes that these have reported. A node that starts sees itself only. Code that
         takes a role which one node of the cluster may have waits for this first. True at once without ``join``.
+
+        The same holds for the nodes that discovery finds, and for the other workers of ``erlmesh start --workers``.
         """
         from erlmesh.services.joining import wait_until_joined  # noqa: PLC0415 - most nodes need it never
 

@@ -73,6 +73,15 @@ def test_an_app_waits_for_the_nodes_of_join(start, erlmesh):
     assert "joined: True ['socrates@127.0.0.1']" in plato.wait_for("joined:")
 
 
+def test_an_app_waits_for_a_node_that_discovery_finds(start, erlmesh):
+    socrates = erlmesh.start("start", "--name", "socrates")
+    socrates.wait_for("is up")
+
+    plato = start("--discover", "static:127.0.0.1", "--app", "mypackage.models:joining")
+
+    assert "joined: True ['socrates@127.0.0.1']" in plato.wait_for("joined:")
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [

@@ -41,6 +41,10 @@ async def stays(me):
 
 async def ends(me):
     pass
+
+async def joining(me):
+    print("joined:", me.node.name, await me.node.joined(30), me.node.nodes(), flush=True)
+    await me.receive()
 """
 
 
@@ -69,6 +73,13 @@ def has_ended(pid):
 
 def work(shell, number, what):
     return shell.ask(f'rpc.call(:"plato-{number}@127.0.0.1", :models, :work, ["{what}"])')
+
+
+def test_the_app_of_a_worker_waits_for_another_worker(start):
+    plato = start("joining")
+    first, second = "plato-1@127.0.0.1", "plato-2@127.0.0.1"
+
+    assert f"joined: {first} True ['{second}']" in plato.wait_for(f"joined: {first}")
 
 
 def test_workers_are_ready_restarted_and_stopped_together(start, erlmesh):

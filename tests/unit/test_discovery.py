@@ -7,8 +7,10 @@ import random
 
 import pytest
 
+from erlmesh import Node
 from erlmesh.core.reconnect_policy import DISCOVERY_MAX_BACKOFF
 from erlmesh.discovery.candidates import LOOKUP_INTERVAL, NAME_RETENTION, PeerCandidates
+from erlmesh.discovery.discovery import Discovery
 from erlmesh.discovery.lookup import Lookup
 from erlmesh.discovery.sources import Host, Source, SourceKind, parse_entries, parse_sources
 from erlmesh.errors import NodeStartError
@@ -228,3 +230,47 @@ def test_srv_records_give_hosts_and_epmd_ports():
     assert (sorted(found[0]), found[1]) == (["app@socrates-0.nodes.local", "app@socrates-1.nodes.local"], True)
     assert sorted(hosts, key=str) == [Host("socrates-0.nodes.local", 4370), Host("socrates-1.nodes.local", 4370)]
     assert nothing == ([], False)
+
+
+# What joined() waits for
+
+
+class Answers:
+    """A lookup that returns what a test says."""
+
+    def __init__(self, kind, names, *, complete):
+        self.sources = (Source(kind, ""),)
+        self.found = names, complete
+
+    async def find_nodes(self):
+        return self.found
+
+
+class GossipThatHearsNothing:
+    max_nodes = 1
+
+    @staticmethod
+    def names(_now):
+        return []
+
+
+@pytest.mark.parametrize(
+    ("kind", "found", "complete", "names"),
+    [
+        (SourceKind.DNS, [], True, []),
+        (SourceKind.DNS, [], False, None),
+        (SourceKind.DNS, ["a@h"], False, ["a@h"]),
+        (SourceKind.GOSSIP, [], True, None),
+    ],
+)
+def test_peers_are_known_after_a_complete_lookup_or_when_one_is_found(kind, found, complete, names):
+    async def main():
+        discovery = Discovery(Node("me@127.0.0.1", cookie="c"), Answers(kind, found, complete=complete))
+        assert discovery._peer_names() is None
+        discovery._gossips = [GossipThatHearsNothing] * (kind is SourceKind.GOSSIP)
+
+        await discovery._run_lookup()
+
+        assert discovery._peer_names() == names
+
+    asyncio.run(main())

@@ -83,6 +83,25 @@ async def test_joined_waits_for_a_seed_that_starts_later(cluster):
 
 
 @simulated
+async def test_joined_waits_until_what_discovery_finds_is_known_and_met(cluster):
+    (node, _) = await cluster.start("n", "a")
+    found = None
+    node._joins.append(lambda: found)
+    joining = asyncio.create_task(cluster.run_on(node, partial(node.joined, timeout=60)))
+    await cluster.sleep(2)
+    assert not joining.done()
+    found = ["a@10.0.0.2"]
+    await cluster.sleep(2)
+    assert not joining.done()
+
+    await cluster.run_on(node, partial(node.ping, "a@10.0.0.2"))
+
+    assert await joining
+    found = []
+    assert await cluster.run_on(node, node.joined)
+
+
+@simulated
 async def test_a_hidden_node_joins_without_global(cluster):
     await cluster.mesh(2)
     (node,) = await cluster.start("n", join=["a@10.0.0.1"], hidden=True)

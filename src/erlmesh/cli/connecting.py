@@ -33,6 +33,7 @@ async def node_services(
 
     ``announce`` gets a line for the user: where the map is.
     """
+    node._joins.append(lambda: settings.join)  # The program waits for them, although the command connects.
     async with AsyncExitStack() as stack:
         started = node.internals.now()
 

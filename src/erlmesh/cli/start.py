@@ -154,7 +154,6 @@ async def _run(
     slot: WorkerSlot | None = None,
 ) -> int:
     node = Node.from_config(settings.config)
-    node._joins = settings.join  # The program waits for them, although the command connects.
     for module, name in exposed:
         node.expose(module, as_=name)
     announce = partial(print, flush=True) if port is None else partial(log.info, "announced", "%s")
@@ -171,6 +170,7 @@ async def _run(
         report_ready = _report_nothing if slot is None else slot.report_ready
         monitor = _AppMonitor(node, app, stop_requested, report_ready) if app else None
         if slot is not None:
+            node._joins.append(slot.siblings)
             for sibling in slot.siblings():  # They start at the same time, so the first attempt may fail.
                 node.internals.keep_connecting(sibling)
         if not _reports_ready(app):

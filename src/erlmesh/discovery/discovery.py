@@ -45,6 +45,8 @@ class Discovery:
         self._gossips: list[Gossip] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._wakeup = asyncio.Event()
+        self._looked_up = False
+        """A lookup has found all there is. What gossip finds is never all."""
 
     @property
     def found(self) -> list[str]:
@@ -56,7 +58,12 @@ class Discovery:
         self._candidates.lookup_now(self._node.internals.now())
         self._wakeup.set()
 
+    def _peer_names(self) -> list[str] | None:
+        """The nodes that ``node.joined()`` waits for."""
+        return self.found if self.found or self._looked_up else None
+
     async def __aenter__(self) -> Self:
+        self._node._joins.append(self._peer_names)
         values = [source.value for source in self._lookup.sources if source.kind is SourceKind.GOSSIP]
         if values:
             from erlmesh.discovery.gossip import Gossip  # noqa: PLC0415 - few nodes use it
@@ -78,6 +85,7 @@ class Discovery:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._node._joins.remove(self._peer_names)
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks)
@@ -125,6 +133,7 @@ class Discovery:
             heard = gossip.names(self._node.internals.now())
             names += [name for name in heard if self._node.internals.is_allowed(name)][: gossip.max_nodes]
         self._candidates.lookup_finished(names, complete=complete, now=self._node.internals.now())
+        self._looked_up = self._looked_up or (complete and not self._gossips)
         for name in self.found:
             if name not in before:
                 log.info("peer_discovered", "discovered %s", ForeignText(name), peer=name)

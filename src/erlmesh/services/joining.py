@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, TypeAlias
 
 from erlmesh.runtime.runtime import Runtime
 from erlmesh.services.global_.names import GlobalNames
 from erlmesh.terms import Atom
 
-__all__ = ["wait_until_joined"]
+__all__ = ["PeerNames", "wait_until_joined"]
+
+PeerNames: TypeAlias = Callable[[], Iterable[Atom | str] | None]
+"""Names nodes of a cluster that connect with this one. None: they are not known yet."""
 
 LOOK_INTERVAL: Final = 0.01
 """Seconds between two looks at the connections and at ``global``. Both change by many small steps."""
 
 
 async def wait_until_joined(
-    node: Runtime, global_: GlobalNames, join: Iterable[Atom | str], timeout: float | None
+    node: Runtime, global_: GlobalNames, joins: Iterable[PeerNames], timeout: float | None
 ) -> bool:
     """See :meth:`erlmesh.Node.joined`."""
-    peers = [Atom(peer).name for peer in join]
     deadline = None if timeout is None else node.now() + timeout
-    while not _is_joined(node, global_, peers):
+    while not all(_is_joined(node, global_, names()) for names in joins):
         if deadline is not None and node.now() >= deadline:
             return False
         await asyncio.sleep(LOOK_INTERVAL)
     return True
 
 
-def _is_joined(node: Runtime, global_: GlobalNames, peers: list[str]) -> bool:
+def _is_joined(node: Runtime, global_: GlobalNames, names: Iterable[Atom | str] | None) -> bool:
+    if names is None:
+        return False
+    peers = [Atom(name).name for name in names]
     if not peers:
         return True
     connected = {*node.nodes(), *node.nodes(hidden=True)}
