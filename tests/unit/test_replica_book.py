@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from erlmesh.core.sharding import replica_messages as tags
-from erlmesh.core.sharding.copy_shelf import CopyShelf
-from erlmesh.core.sharding.keeper import Origin
+from erlmesh.core.sharding.copy_shelf import MAX_ORPHANS, CopyShelf
+from erlmesh.core.sharding.keeper import Origin, newest
 from erlmesh.core.sharding.replica_book import Phase, ReplicaBook
-from erlmesh.core.sharding.replica_effects import Send
+from erlmesh.core.sharding.replica_effects import Lost, Send
 from erlmesh.core.sharding.snapshot import SnapshotReader, SnapshotWriter
 from erlmesh.core.sharding.store import Store
 from erlmesh.terms import Atom, Pid, Term
@@ -381,7 +381,7 @@ def test_an_answer_claims_only_what_it_has() -> None:
 def test_a_copy_whose_new_snapshot_is_not_complete_is_not_fresh() -> None:
     keeper = Numbers()
     holder = Pid(Atom("n@host"), 1, 0, 1)
-    shelf: CopyShelf = CopyShelf(keeper, None)
+    shelf: CopyShelf = CopyShelf(keeper, None, print)
     shelf.follow(holder, Store(keeper), alone=True)
     writer = SnapshotWriter(keeper, [Store(keeper)])
     number, _, data = writer.next_slice()
@@ -393,6 +393,39 @@ def test_a_copy_whose_new_snapshot_is_not_complete_is_not_fresh() -> None:
 
     assert not shelf.is_fresh
     assert shelf
+
+
+def test_what_a_merge_of_many_copies_loses_is_told() -> None:
+    keeper = Numbers()
+    book = ReplicaBook(b"cep", 7, Pid(Atom("me@host"), 1, 0, 1), keeper, merge=newest)
+    for number in range(MAX_ORPHANS + 2):
+        assert book.take_effects() == [Lost(b"k0", 1, None)] * (number == MAX_ORPHANS + 1)
+        holder = Pid(Atom(f"n{number}@host"), 1, 0, 1)
+        store = Store(keeper, newest)
+        store.apply(b"message", Origin(b"k0", (holder.node, 1, b"ticks"), 1, 1.0))
+        store.versions[holder, 1] = 1
+
+        assert book.shelf.add_orphan(store)
+
+    assert book.take_effects() == [Lost(b"k0", 1, None)]
+    assert len(book.shelf.stores()) == MAX_ORPHANS
+
+
+def test_the_error_of_a_merge_of_many_copies_is_told() -> None:
+    error = ValueError("as asked")
+
+    def refuse(_ours: object, _theirs: object) -> None:
+        raise error
+
+    keeper = Numbers()
+    book = ReplicaBook(b"cep", 7, Pid(Atom("me@host"), 1, 0, 1), keeper, merge=refuse)
+    for number in range(MAX_ORPHANS + 1):
+        store = Store(keeper, refuse)
+        store.apply(b"message", Origin(b"k0", (Atom(f"n{number}@host"), 1, b"ticks"), 1, 1.0))
+        store.versions[Pid(Atom(f"n{number}@host"), 1, 0, 1), 1] = 1
+        book.shelf.add_orphan(store)
+
+    assert book.take_effects() == [Lost(b"k0", 1, error)]
 
 
 def test_a_node_that_does_not_hold_the_shard_gets_no_copy() -> None:

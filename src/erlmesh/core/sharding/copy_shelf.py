@@ -11,7 +11,7 @@ that holder says that it has all messages of the copy. So a state that is in one
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from typing import Final, Generic, TypeVar
 
 from erlmesh.core.sharding.keeper import Keeper, Merge, Origin
@@ -19,7 +19,7 @@ from erlmesh.core.sharding.snapshot import MalformedSnapshot, SnapshotReader
 from erlmesh.core.sharding.store import Lineage, Store, UnsendableResults, Versions, includes
 from erlmesh.terms import Pid, Term
 
-__all__ = ["CopyShelf"]
+__all__ = ["MAX_ORPHANS", "CopyShelf"]
 
 S = TypeVar("S")
 
@@ -28,11 +28,17 @@ MAX_ORPHANS: Final = 8
 
 
 class CopyShelf(Generic[S]):
-    """The copies. A holder is named by its pid."""
+    """The copies. A holder is named by its pid.
 
-    def __init__(self, keeper: Keeper[S], merge: Merge[S] | None) -> None:
+    ``on_lost(key, count, error)`` is called for messages that a merge loses. ``error`` is what ``merge`` has raised.
+    """
+
+    def __init__(
+        self, keeper: Keeper[S], merge: Merge[S] | None, on_lost: Callable[[bytes, int, Exception | None], object]
+    ) -> None:
         self._keeper = keeper
         self._merge = merge
+        self._on_lost = on_lost
         self._readers: dict[Pid, tuple[int, SnapshotReader[S]]] = {}
         self._following: dict[Pid, Store[S]] = {}
         self._orphans: list[Store[S]] = []
@@ -183,7 +189,9 @@ class CopyShelf(Generic[S]):
         while len(self._orphans) > MAX_ORPHANS:
             first, second = self._orphans[:2]
             for key, entry in second.keys.items():
-                first.merge_key(key, entry)
+                lost, error = first.merge_key(key, entry)
+                if lost or error is not None:
+                    self._on_lost(key, lost, error)
             first.include(second.versions)
             del self._orphans[1]
         return True

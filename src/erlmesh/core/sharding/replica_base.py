@@ -12,7 +12,7 @@ from erlmesh.core.sharding import replica_messages as tags
 from erlmesh.core.sharding.copy_shelf import CopyShelf
 from erlmesh.core.sharding.followers import Followers, Stream
 from erlmesh.core.sharding.keeper import Keeper, Merge
-from erlmesh.core.sharding.replica_effects import JoinCopies, LeaveCopies, ReplicaEffect, Send
+from erlmesh.core.sharding.replica_effects import JoinCopies, LeaveCopies, Lost, ReplicaEffect, Send
 from erlmesh.core.sharding.store import KeyState, Store, Versions
 from erlmesh.terms import Atom, Pid, Term
 
@@ -50,7 +50,7 @@ class ReplicaBase(ABC, Generic[S]):
         self.phase = Phase.IDLE
         self.store: Store[S] = Store(keeper, merge)
         """The state, while this node holds the shard."""
-        self.shelf: CopyShelf[S] = CopyShelf(keeper, merge)
+        self.shelf: CopyShelf[S] = CopyShelf(keeper, merge, self._lost)
         self._count = 0
         """Messages applied under the present lineage."""
         self._acknowledged = 0
@@ -111,6 +111,9 @@ class ReplicaBase(ABC, Generic[S]):
 
     def _send(self, to: Pid, tag: Atom, *fields: Term) -> None:
         self._out.append(Send(to, self._message(tag, *fields)))
+
+    def _lost(self, key: bytes, count: int, error: Exception | None) -> None:
+        self._out.append(Lost(key, count, error))
 
     def _message(self, tag: Atom, *fields: Term) -> Term:
         return (tag, self._name, self._shard, *fields, self._me)

@@ -39,7 +39,6 @@ from erlmesh.core.sharding.replica_effects import (
     Act,
     Confirmed,
     Ignored,
-    Lost,
     Out,
     Pause,
     ReplicaEffect,
@@ -201,7 +200,7 @@ class ReplicaBook(HolderSide[S], CopySide[S]):
             key, entry = left.popleft()
             lost, error = self.store.merge_key(key, entry)
             if lost or error is not None:
-                self._out.append(Lost(key, lost, error))
+                self._lost(key, lost, error)
         if not left:
             self.store.include(store.versions)
             self._to_merge.popleft()
