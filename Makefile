@@ -168,7 +168,7 @@ $(VENV)/bin/python:
 $(VENV)/run.stamp: pyproject.toml | $(VENV)/bin/python $(NATIVE)
 	@echo "setting up $(VENV) ..."
 	@$(if $(CARGO),,tools/native.sh --why-not)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[shell,certs]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[shell,certs,web]'
 	@touch $@
 
 $(VENV)/chart.stamp: $(VENV)/run.stamp

@@ -6,8 +6,8 @@ set -eu
 python3 -m venv --without-pip "$2"
 set -- "$1" "$2" "$1"/pip-*.whl
 if [ -e "$3" ]; then
-    python3 "$3/pip" --python "$2/bin/python" install --quiet --no-index --find-links="$1" --no-compile 'erlmesh[shell,dns]'
+    python3 "$3/pip" --python "$2/bin/python" install --quiet --no-index --find-links="$1" --no-compile 'erlmesh[shell,dns,web]'
 else
-    python3 -m pip --python "$2/bin/python" install --quiet --disable-pip-version-check --no-cache-dir --no-compile "$1[shell,dns]"
+    python3 -m pip --python "$2/bin/python" install --quiet --disable-pip-version-check --no-cache-dir --no-compile "$1[shell,dns,web]"
 fi
 "$2/bin/python" -m compileall -q "$2/lib"

@@ -361,7 +361,7 @@ class Node:
         another ``host`` than loopback, viewers need a token: ``token``, or one that is made and is part of
         ``page.url``. ``record`` is a file that gets all changes; ``erlmesh map FILE`` opens it.
 
-        Raises NodeStartError on start if it cannot listen.
+        Raises NodeStartError on start if it cannot listen, and here without the extra ``web`` (h11).
         """
         from pathlib import Path  # noqa: PLC0415
 

@@ -105,5 +105,6 @@ def modules(browser: Any) -> Iterator[Any]:
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     """Starts real nodes of both kinds, which end with the test."""
+    import_or_skip("h11")
     with running_cluster(tmp_path, epmd_port=free_port()) as cluster:
         yield cluster

@@ -9,19 +9,27 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parent.parent.parent / "src"
+WITHOUT_H11 = """
+import sys
+sys.modules["h11"] = None
+sys.argv[1:] = {arguments!r}
+from erlmesh.cli.main import main
+sys.exit(main())
+"""
 
 
 @pytest.fixture
 def run(tmp_path):
     """``run(*arguments)`` returns the exit status and what is printed to standard error."""
 
-    def run_command(*arguments):
+    def run_command(*arguments, program=None):
         environment = {
             **os.environ, "PYTHONPATH": str(SRC), "HOME": str(tmp_path), "ERLMESH_STATE": str(tmp_path / "state"),
             "ERLMESH_COOKIE": "a cookie of the test",
         }  # fmt: skip
+        start = ["-m", "erlmesh", *arguments] if program is None else ["-c", program.format(arguments=list(arguments))]
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-m", "erlmesh", *arguments],
+            [sys.executable, "-W", "error", *start],
             env=environment,
             cwd=tmp_path,
             capture_output=True,
@@ -90,3 +98,10 @@ def test_a_port_that_is_taken_is_named(run):
 
     assert status == 1
     assert f"cannot listen on 127.0.0.1 port {port}" in text
+
+
+def test_without_h11_the_extra_is_named(run):
+    status, text = run("map", "plato@127.0.0.1", program=WITHOUT_H11)
+
+    assert status == 1
+    assert "pip install 'erlmesh[web]'" in text

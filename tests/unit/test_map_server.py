@@ -326,12 +326,11 @@ async def test_a_large_head_is_refused_and_the_client_gets_the_answer(server, so
 HOST = b"Host: h\r\n"
 WRONG_HEADS = [
     b"", b"\r\n", b"GET /\r\n", b"GET / HTTP/2.0\r\n" + HOST, b"GET http://h/ HTTP/1.1\r\n" + HOST,
-    b"GET / HTTP/1.1\r\n", b"get / HTTP/1.1\r\n" + HOST, b"GET  / HTTP/1.1\r\n" + HOST,
-    b"GET /\x00 HTTP/1.1\r\n" + HOST, b"GET / HTTP/1.1\r\n" + HOST + b" folded: 1\r\n",
-    b"GET / HTTP/1.1\r\n" + HOST + b"A : 1\r\n", b"GET / HTTP/1.1\r\n" + HOST + b"A: 1\nB: 2\r\n",
+    b"GET / HTTP/1.1\r\n", b"GET  / HTTP/1.1\r\n" + HOST, b"GET /\x00 HTTP/1.1\r\n" + HOST,
+    b"GET / HTTP/1.1\r\n folded: 1\r\n" + HOST, b"GET / HTTP/1.1\r\n" + HOST + b"\n\nGET /a HTTP/1.1\r\n" + HOST,
+    b"GET / HTTP/1.1\r\n" + HOST + b"A : 1\r\n",
     b"GET / HTTP/1.1\r\n" + HOST + b"A: \x00\r\n", b"GET /?" + b"&a=1" * 50 + b" HTTP/1.1\r\n" + HOST,
     b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: -1\r\n",
-    b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1, 1\r\n",
     b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\nContent-Length: 2\r\n",
     b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: \xd9\xa1\r\n",
     b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n",
@@ -373,7 +372,7 @@ async def test_a_token_may_have_any_characters(server, source, ask):
 async def test_two_names_of_the_host_are_refused(server, source, ask):
     request = b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n"
 
-    assert (await raw(server, request)).startswith(b"HTTP/1.1 403 ")
+    assert (await raw(server, request)).startswith(b"HTTP/1.1 400 ")
 
 
 @served()

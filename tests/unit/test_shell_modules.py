@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import sys
 
 import pytest
 from shell_harness import with_shell, with_two_shells
@@ -9,6 +10,7 @@ from shell_harness import with_shell, with_two_shells
 from erlmesh import GenServer
 from erlmesh.shell.commands import Module, commands_of
 from erlmesh.shell.function_hints import function_hint
+from skips import import_or_skip
 
 PID = r"#PID<0\.\d+\.0>"
 NO_PROCESS = "no process: it is not alive, or no process has that name"
@@ -270,6 +272,8 @@ async def test_pids_are_a_table_of_the_first_processes(shell):
 
 @with_shell
 async def test_observe_serves_the_map_until_the_shell_ends(shell):
+    import_or_skip("h11")
+
     text = await shell("observe")
 
     assert re.fullmatch(r"the map of the cluster is at http://127\.0\.0\.1:\d+/ until this shell ends", text)
@@ -289,3 +293,19 @@ async def accepts(port):
         return False
     writer.close()
     return True
+
+
+@with_shell
+async def test_observe_says_what_to_install(shell):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "h11", None)
+        for name in [
+            each for each in sys.modules if each.startswith(("erlmesh.web.server", "erlmesh.web.http_request"))
+        ]:
+            patch.delitem(sys.modules, name)
+
+        answer = await shell("observe")
+
+    assert answer.startswith("** (NodeStartError)")
+    assert "erlmesh[web]" in answer
+    assert "\n" not in answer

@@ -30,7 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--map",
         action="store_true",
-        help="show the nodes in a browser too, and wait for Enter before each part",
+        help="show the nodes in a browser too, and wait for Enter before each part; needs erlmesh[web]",
     )
     parser.add_argument(
         "--image", metavar="IMAGE", default=IMAGE, help=f"the image for --docker, else {IMAGE} (built if missing)"

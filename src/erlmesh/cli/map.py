@@ -2,7 +2,7 @@
 
 The command connects to NODE as a hidden node with a random name, and then to all nodes that it learns of. The cluster
 does not count it as a member: it joins no group, and no node reports its coming and going. With FILE, it opens a
-recording, and needs no cluster.
+recording, and needs no cluster. It needs the package h11: pip install 'erlmesh[web]'.
 """
 
 from __future__ import annotations

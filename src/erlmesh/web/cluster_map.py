@@ -18,13 +18,13 @@ from erlmesh.web.addresses import LOOPBACK, is_loopback_name
 from erlmesh.web.control import Control
 from erlmesh.web.guard import MIN_TOKEN, Guard
 from erlmesh.web.recorder import RECORDING_LIMIT, Recorder
-from erlmesh.web.server import MapServer, Source
 from erlmesh.web.viewers import Viewer
 
 if TYPE_CHECKING:
     from erlmesh.core.cluster_view.cluster import Updates
     from erlmesh.runtime.runtime import Runtime
     from erlmesh.services.pg.server import Pg
+    from erlmesh.web.server import MapServer, Source
 
 __all__ = ["ClusterMap", "MapSettings", "Page", "map_token"]
 
@@ -55,13 +55,17 @@ def map_token(settings: MapSettings) -> str | None:
 
 
 class Page:
-    """The page of one source. Raises NodeStartError for a token that is too short."""
+    """The page of one source. Raises NodeStartError without the extra ``web``, and for a token that is too short."""
 
     def __init__(self, source: Source, settings: MapSettings, control: Control | None, csrf: str) -> None:
+        try:
+            from erlmesh.web.server import MapServer  # noqa: PLC0415 - h11 may be missing
+        except ImportError as error:
+            raise NodeStartError(f"the map needs h11 ({error}): pip install 'erlmesh[web]'") from error
         self._settings = settings
         self._token = map_token(settings)
         make_guard: Callable[[int], Guard] = lambda port: Guard(self._token, csrf, port)  # noqa: E731
-        self._server = MapServer(source, make_guard, settings.host, settings.port, control)
+        self._server: MapServer = MapServer(source, make_guard, settings.host, settings.port, control)
 
     async def start(self) -> None:
         """Listen. Raises NodeStartError."""

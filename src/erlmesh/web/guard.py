@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from erlmesh.web.addresses import host_of_header, is_loopback_name
-from erlmesh.web.http_request import Refusal
 
-__all__ = ["HEADERS", "MIN_TOKEN", "Guard"]
+__all__ = ["HEADERS", "MIN_TOKEN", "Guard", "Refusal"]
 
+Refusal = tuple[int, str]
+"""A status, and the sentence for the user."""
 MIN_TOKEN: Final = 16
 """Characters of a token. Shorter ones can be guessed."""
 HEADERS: Final = {

@@ -7,8 +7,8 @@
     POST /control/ACTION   a button, if they are allowed
 
 GET changes nothing. A connection carries one request. Viewers, connections and the sizes of requests are limited. A
-client that does not send or read for some seconds is dropped; a browser connects again. A package for HTTP would use
-more memory than all the rest of the map.
+client that does not send or read for some seconds is dropped; a browser connects again. h11 parses requests: a whole
+server, as aiohttp has, would use more memory than all the rest of the map.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from urllib.parse import quote
 
 from erlmesh.errors import NodeStartError
 from erlmesh.records import record
-from erlmesh.web.guard import HEADERS, Guard
-from erlmesh.web.http_request import MAX_HEAD, Refusal, Request, parse_head
+from erlmesh.web.guard import HEADERS, Guard, Refusal
+from erlmesh.web.http_request import MAX_HEAD, Request, parse_head
 from erlmesh.web.pages import INDEX, load_pages
 from erlmesh.web.viewers import Viewer, encode_event
 
