@@ -6,15 +6,22 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from cep.app import SYMBOLS
 from cep.demo.chart import ChartUnavailable, draw
 from cep.demo.comparison import compare
+from cep.demo.observer import Observer
 from cep.demo.record import Record
+from cep.demo.scenes import Story
 from cep.pattern import Pattern, down, up
 from cep.symbol import Settings
 from cep.window import Tick, Timed
+
+from erlmesh import Atom
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -117,6 +124,39 @@ def test_what_a_split_made_incomplete_is_counted_apart():
     }  # fmt: skip
     assert report(matches={}, tolerate=[(1, 2)])["wrong_matches"] == 1
     assert report(finals={}, tolerate=[(0.015, 0.025)]) == {"ticks": 2, "matches": 1, "missing": 1, "unfinished": 1}
+
+
+# Which ticks a split concerns
+
+
+def test_the_observer_knows_up_to_which_time_all_symbols_have_means():
+    node = SimpleNamespace(inbox=lambda *_, **__: None, shards=lambda *_, **__: None)
+    observer = Observer(node)
+    assert observer.reached() == 0
+    for symbol in SYMBOLS:
+        for at in (7_000, 6_500):  # The second tick is late.
+            observer._take(symbol, (Atom("mean"), b"s", at, at, 5, 1, 0))
+    observer._take(SYMBOLS[0], (Atom("mean"), b"s", 9_000, 9_000, 5, 1, 0))
+
+    assert observer.reached() == 7.0
+
+
+@pytest.mark.parametrize("scene", ["long_pause", "cut"])
+@pytest.mark.parametrize("behind", [0, 100])
+def test_a_split_begins_with_the_ticks_that_no_owner_has_taken(scene, behind, monkeypatch):
+    for step in ("_scene", "_passed", "_taken_over", "_play", "_wait", "_wait_whole", "_moved_with_windows",
+                 "_one_owner_each", "_means_arrive", "_owned_by", "_owners"):  # fmt: skip
+        monkeypatch.setattr(Story, step, lambda *_: None)
+    begin = time.time()
+    nothing = SimpleNamespace(sides=((), ()), comment=print, cut=bool, heal=bool, signal=lambda *_: None)
+    answers = {"reached": begin - behind}
+    story = Story(nothing, nothing, SimpleNamespace(ask=answers.__getitem__), 8.0)
+
+    getattr(story, scene)()
+
+    ((start, end),) = story.split
+    assert start == begin - behind - 5
+    assert end > begin
 
 
 # The chart

@@ -40,6 +40,7 @@ class Observer:
         self.record = Record()
         self.counts = {MEAN: 0, FINAL: 0, MATCH: 0, IDLE: 0}
         self.last: dict[str, float] = {}  # When the last mean of a symbol came.
+        self.newest: dict[str, int] = {}  # The time of the newest tick of a symbol that has a mean.
         self.full = 0  # A mean of so many ticks has a full window.
         self.means: dict[str, dict[Name, tuple[int, int, int]]] = defaultdict(dict)  # The last is the revision.
         self.finals: dict[str, dict[Name, Mean]] = defaultdict(dict)
@@ -72,6 +73,7 @@ class Observer:
                 if revision == 0:
                     self._delays.append(now - at / 1000)
                     self.last[symbol] = now
+                    self.newest[symbol] = max(at, self.newest.get(symbol, 0))
                     self._after_move(symbol, now, at / 1000, count)
             case (Atom("final"), source, number, _, total, count):
                 finals = self.finals[symbol]
@@ -142,6 +144,10 @@ class Observer:
         """For each symbol, when its last mean came."""
         return self.last
 
+    def reached(self) -> float:
+        """The time up to which all symbols have means. Sources may have newer ticks that no owner has taken yet."""
+        return min(self.newest.get(symbol, 0) for symbol in SYMBOLS) / 1000
+
     def rate(self, ticks: int) -> None:
         """Let the sources send so many ticks a second for each symbol."""
         self.full = round(0.8 * ticks * SETTINGS.span[0] / 1000)
@@ -202,7 +208,8 @@ def _alive(name: Any) -> str:
 
 
 QUESTIONS: Final = (
-    "ready", "nodes", "scene", "moves", "owners", "fresh", "rate", "stats", "finish", "compare", "get_record",
+    "ready", "nodes", "scene", "moves", "owners", "fresh", "reached", "rate", "stats", "finish", "compare",
+    "get_record",
 )  # fmt: skip
 
 

@@ -119,22 +119,23 @@ class Story:
         """SIGSTOP for more than the tick time: others take over, and the stale owner returns."""
         self._scene(f"SIGSTOP aristotle for {self.beyond:g} s, beyond the tick time")
         before, lost = self._owners(), self._owned_by("aristotle")
+        split_from = self._split_from()
         at = time.time()
         self.mesh.signal("aristotle", signal.SIGSTOP)
         self._taken_over(lost, "aristotle", at, self.detection)
         self._play(at + self.beyond - time.time())
         self.mesh.signal("aristotle", signal.SIGCONT)
         self.console.comment("SIGCONT: it still believes that it is the owner")
-        woken = time.time()
         self._wait_whole(before)
         self._moved_with_windows("aristotle")
-        self.split.append((woken - WINDOW, time.time() + WINDOW))
+        self.split.append((split_from, time.time() + WINDOW))
 
     def cut(self) -> None:
         """A cut between two sides, and its heal."""
         _, far_side = self.mesh.sides
         self._scene(f"A cut: {' and '.join(far_side)} cannot reach the others")
-        at, before = time.time(), self._owners()
+        before, split_from = self._owners(), self._split_from()
+        at = time.time()
         self.mesh.cut()
         self._wait(
             lambda: not {*self.observer.ask("nodes")} & {*far_side}, "the loss of the other side", self.detection
@@ -146,7 +147,7 @@ class Story:
         self.console.comment("the cut heals")
         self._wait_whole(before)
         self._means_arrive("after the heal: one owner for each symbol")
-        self.split.append((at - WINDOW, time.time() + WINDOW))
+        self.split.append((split_from, time.time() + WINDOW))
 
     def stop(self) -> None:
         """SIGTERM: an owner hands over before it ends."""
@@ -260,6 +261,14 @@ class Story:
 
         self._wait(all_fresh, "a new mean of each symbol")
         self._passed(f"{event}; a new mean of each symbol arrives")
+
+    def _split_from(self) -> float:
+        """The time of the first ticks that a split which begins now may concern.
+
+        Its ticks may be older than its begin: while a node was lost, ticks have waited at their sources. And a node
+        that is stopped now applies what it has got when it goes on, with the window of now.
+        """
+        return min(time.time(), float(self.observer.ask("reached"))) - WINDOW
 
     def _taken_over(self, lost: list[str], old: str, at: float, limit: float) -> None:
         """Wait until each of the symbols has another owner, and a mean from it. ``at`` is when the old one was lost."""
