@@ -232,4 +232,22 @@ MUTANTS = [
         "return pid == self._pid and",
         "return False and",
     ),
+    Mutant(
+        "erlmesh.services.sharding.holders:HolderNodes.node_down",
+        "a node that was lost sends results without a shard",
+        "self._nodes.discard(node)",
+        "pass",
+    ),
+    Mutant(
+        "erlmesh.core.sharding.copy_shelf:CopyShelf.add_orphan",
+        "what a merge of many copies loses is not told",
+        "self._on_lost(key, lost, error)",
+        "pass",
+    ),
+    Mutant(
+        "erlmesh.services.joining:_is_joined",
+        "a node has joined before discovery has found anything",
+        "if names is None:\n        return False",
+        "if names is None:\n        return True",
+    ),
 ]
