@@ -1,6 +1,7 @@
 """Which lost peers are dialled again, when, and which incarnation of them is refused."""
 
 import math
+import sys
 from random import Random
 
 import pytest
@@ -503,3 +504,40 @@ def test_an_event_of_one_peer_does_not_look_at_all_connected_peers():
     policy.attempt_failed("n1@h", 3.0)
     policy.connected("n1@h", 4.0)
     assert policy.reconnecting() == ["n2@h"]
+
+
+def calls_of_an_attempt(peers):
+    """Python calls for each failed attempt when so many peers are lost. A generator counts at each step."""
+    policy, calls = ReconnectPolicy(A, Random(1)), 0
+
+    def count(_frame, event, _argument):
+        nonlocal calls
+        calls += event == "call"
+
+    for number in range(peers):
+        policy.request(f"p{number}@h", 0.0)
+    sys.setprofile(count)
+    try:
+        attempts = 0
+        while attempts < peers:
+            now = policy.next_deadline()
+            for name in policy.begin_attempts(now):
+                attempts += 1
+                policy.attempt_failed(name, now)
+                policy.next_deadline()
+    finally:
+        sys.setprofile(None)
+    return calls / attempts
+
+
+def test_an_attempt_does_not_look_at_all_lost_peers():
+    assert calls_of_an_attempt(1000) < 2 * calls_of_an_attempt(10)
+
+
+def test_attempts_that_are_no_longer_planned_leave_nothing(policy):
+    for _ in range(100):
+        lose(policy, B, 0.0)
+        policy.connected(B, 0.0)
+
+    assert policy.next_deadline() == math.inf
+    assert policy._planned == []

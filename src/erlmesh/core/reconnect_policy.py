@@ -39,7 +39,10 @@ node requests it, or until it connects to us. (An erlmesh node announces the dis
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from enum import Enum, auto
+from heapq import heappop, heappush
+from operator import itemgetter
 from random import Random
 from typing import Final
 
@@ -182,6 +185,8 @@ class ReconnectPolicy:
         self._peers: dict[str, _Peer] = {}
         # The lost peers, a part of the table. So an event of one peer does not look at all connected ones.
         self._lost: dict[str, _Peer] = {}
+        # The planned attempts, as a heap. A peer whose ``dial_at`` is another one leaves an entry that is skipped.
+        self._planned: list[tuple[float, str]] = []
         self._inserted = 0
 
     # Questions
@@ -211,18 +216,21 @@ class ReconnectPolicy:
 
     def reconnecting(self) -> list[str]:
         """Return the lost peers that are dialled until they are back."""
-        return [name for name, _ in self._lost_in_order()]
+        return [name for name, _ in _in_order(self._lost.items())]
 
     def lost(self) -> dict[str, tuple[int, float]]:
         """Return how many attempts have begun to reach each lost peer, and when the next is due: ``inf`` during one."""
         return {name: (peer.attempts_begun, peer.dial_at) for name, peer in self._lost.items()}
 
-    def _lost_in_order(self) -> list[tuple[str, _Peer]]:
-        return sorted(self._lost.items(), key=lambda item: item[1].order)
-
     def next_deadline(self) -> float:
         """Return when the next attempt is due; ``inf`` if none is planned."""
-        return min((peer.dial_at for peer in self._lost.values()), default=math.inf)
+        while self._planned and not self._is_planned(*self._planned[0]):
+            heappop(self._planned)
+        return self._planned[0][0] if self._planned else math.inf
+
+    def _is_planned(self, dial_at: float, name: str) -> bool:
+        peer = self._lost.get(name)
+        return peer is not None and peer.dial_at == dial_at
 
     # What the application asks for
 
@@ -305,14 +313,18 @@ class ReconnectPolicy:
 
         :meth:`connected` or :meth:`attempt_failed` must follow for each. Until then it is not due again.
         """
-        names = [name for name, peer in self._lost_in_order() if peer.dial_at <= now]
-        for name in names:
-            peer = self._peers[name]
+        due: list[tuple[int, str, _Peer]] = []
+        while self.next_deadline() <= now:
+            _, name = heappop(self._planned)
+            peer = self._lost[name]
             peer.dial_at = math.inf
+            due.append((peer.order, name, peer))
+        due.sort(key=itemgetter(0))
+        for _, _, peer in due:
             peer.attempts_begun += 1
             if peer.refused is not None and peer.refused.overlapping and not peer.is_deferred(now):
                 peer.refused = None  # the deferral is over: this attempt accepts any incarnation
-        return names
+        return [name for _, name, _ in due]
 
     def peer_found(self, name: str, creation: int, now: float) -> str | None:
         """A handshake has reached the incarnation ``creation`` of ``name``.
@@ -403,11 +415,16 @@ class ReconnectPolicy:
             peer.dial_at = min(peer.dial_at, peer.deferred_until + self._rng.uniform(0.0, INITIAL_BACKOFF))
         if self._local_name > name:
             peer.dial_at += HEAD_START
+        heappush(self._planned, (peer.dial_at, name))
 
     def _end_deferrals(self, now: float) -> None:
         """A peer that was really lost is back. If it does not report the deferred ones, they are dialled next."""
-        for name, peer in self._lost_in_order():
-            if peer.state is PeerState.DEFERRED:
-                peer.state = PeerState.BACKING_OFF
-                peer.backoff.reset()  # the attempts so far did not fail: they were refused
-                self._schedule(name, peer, now)
+        deferred = [item for item in self._lost.items() if item[1].state is PeerState.DEFERRED]
+        for name, peer in _in_order(deferred):
+            peer.state = PeerState.BACKING_OFF
+            peer.backoff.reset()  # the attempts so far did not fail: they were refused
+            self._schedule(name, peer, now)
+
+
+def _in_order(peers: Iterable[tuple[str, _Peer]]) -> list[tuple[str, _Peer]]:
+    return sorted(peers, key=lambda item: item[1].order)
