@@ -14,6 +14,7 @@ from erlmesh.core.cluster_view.cluster import Updates
 from erlmesh.web import server as server_module
 from erlmesh.web.addresses import host_of_header, is_loopback_name
 from erlmesh.web.cluster_map import MapSettings, map_token
+from erlmesh.web.encodings import Encodings
 from erlmesh.web.guard import MIN_TOKEN, Guard
 from erlmesh.web.http_request import MAX_FIELDS, MAX_HEAD, Request, parse_head
 from erlmesh.web.server import MAX_CONNECTIONS, MAX_VIEWERS, MapServer
@@ -34,9 +35,13 @@ class FakeSource:
     def __init__(self):
         self.viewers = []
         self.reports = {"plato@h": {"node": "plato@h", "groups": [1], "names": {}, "shards": {}, "more_groups": 0}}
+        self.encodings = Encodings()
+
+    def snapshot(self):
+        return self.encodings.snapshot({"schema": 1, "reports": self.reports, "events": []})
 
     def new_viewer(self):
-        viewer = Viewer(lambda: {"schema": 1, "reports": self.reports}, self.reports.get)
+        viewer = Viewer(self.snapshot, self.reports.get, self.encodings)
         self.viewers.append(viewer)
         return viewer, lambda: self.viewers.remove(viewer)
 
@@ -257,7 +262,7 @@ async def test_viewers_beyond_the_limit_are_refused(server, source, ask):
 
 
 def test_a_viewer_that_does_not_read_gets_a_snapshot_in_the_end():
-    viewer = Viewer(lambda: {"schema": 1}, {}.get)
+    viewer = Viewer(lambda: b"event: snapshot\n", {}.get, Encodings())
     viewer.take()
     for _ in range(MAX_WAITING_EVENTS):
         viewer.add(Updates({}, [], [EVENT]))
@@ -436,7 +441,7 @@ async def test_a_viewer_that_does_not_read_is_dropped_and_delays_no_other(server
     async with asyncio.timeout(20):
         while not source.viewers or source.viewers[0]._needs_snapshot:
             await asyncio.sleep(0.01)
-        source.reports["plato@h"]["groups"] = []
+        source.reports["plato@h"] = {**source.reports["plato@h"], "groups": []}
         async with source.session.get("/events") as answer:
             assert (await read_event(answer))[0] == "snapshot"
             while len(source.viewers) > 1:

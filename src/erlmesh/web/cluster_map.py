@@ -16,6 +16,7 @@ from erlmesh.services.viewing.collector import Collector
 from erlmesh.terms import Pid
 from erlmesh.web.addresses import LOOPBACK, is_loopback_name
 from erlmesh.web.control import Control
+from erlmesh.web.encodings import Encodings
 from erlmesh.web.guard import MIN_TOKEN, Guard
 from erlmesh.web.recorder import RECORDING_LIMIT, Recorder
 from erlmesh.web.viewers import Viewer
@@ -102,6 +103,7 @@ class ClusterMap:
         control = Control(runtime, self.collector) if settings.control else None
         self._page = Page(self, settings, control, self._csrf)
         self._viewers: dict[Viewer, None] = {}
+        self._encodings = Encodings()
         self._recorder: Recorder | None = None
         if settings.record is not None:
             self._recorder = Recorder(
@@ -146,24 +148,29 @@ class ClusterMap:
 
     def new_viewer(self) -> tuple[Viewer, Callable[[], None]]:
         """See :class:`erlmesh.web.server.Source`."""
-        viewer = Viewer(self._snapshot, self.collector.cluster.report)
+        viewer = Viewer(self._snapshot, self.collector.cluster.report, self._encodings)
         self._viewers[viewer] = None
 
         def remove() -> None:
             self._viewers.pop(viewer, None)
+            if not self._viewers:
+                self._encodings.clear()
 
         return viewer, remove
 
     def _changed(self, updates: Updates) -> None:
         for viewer in self._viewers:
             viewer.add(updates)
+        for name in updates.gone:
+            self._encodings.forget(name)
         if self._recorder is not None:
             self._recorder.add(updates)
 
-    def _snapshot(self) -> dict[str, Any]:
+    def _snapshot(self) -> bytes:
         control = self._settings.control
         found = self.collector.cluster.snapshot(time.time())
-        return {**found, "control": control, "csrf": self._csrf if control else None, "recorded": False}
+        more = {"control": control, "csrf": self._csrf if control else None, "recorded": False}
+        return self._encodings.snapshot({**found, **more})
 
     def _recorded(self) -> dict[str, Any]:
         """The snapshot in a recording: it has no secret."""

@@ -20,7 +20,7 @@ from erlmesh.core.cluster_view.cluster import Updates
 from erlmesh.core.cluster_view.shapes import Report
 from erlmesh.errors import NodeStartError
 from erlmesh.net.event_log import event_log
-from erlmesh.web.viewers import without_slow_parts
+from erlmesh.web.encodings import without_slow_parts
 
 __all__ = ["RECORDING_LIMIT", "Recorder"]
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from erlmesh.core.cluster_view.cluster import SCHEMA
 from erlmesh.errors import NodeStartError
+from erlmesh.web.encodings import Encodings, encode_event
 from erlmesh.web.viewers import Viewer
 
 __all__ = ["LARGEST_RECORDING", "Recording"]
@@ -48,10 +49,11 @@ class Recording:
 
     def new_viewer(self) -> tuple[Viewer, Callable[[], None]]:
         """Return a viewer of the beginning. The page gets the rest by itself."""
-        return Viewer(self._snapshot, lambda _: None), lambda: None
+        return Viewer(self._snapshot, lambda _: None, Encodings()), lambda: None
 
-    def _snapshot(self) -> dict[str, Any]:
-        return {**self._first, "now": round(time.time(), 3), "control": False, "csrf": None, "recorded": True}
+    def _snapshot(self) -> bytes:
+        more = {"now": round(time.time(), 3), "control": False, "csrf": None, "recorded": True}
+        return encode_event("snapshot", {**self._first, **more})
 
 
 def _read_start(path: Path) -> tuple[float, dict[str, Any]]:

@@ -25,10 +25,11 @@ from urllib.parse import quote
 
 from erlmesh.errors import NodeStartError
 from erlmesh.records import record
+from erlmesh.web.encodings import encode_event
 from erlmesh.web.guard import HEADERS, Guard, Refusal
 from erlmesh.web.http_request import MAX_HEAD, Request, parse_head
 from erlmesh.web.pages import INDEX, load_pages
-from erlmesh.web.viewers import Viewer, encode_event
+from erlmesh.web.viewers import Viewer
 
 __all__ = ["MAX_CONNECTIONS", "MAX_VIEWERS", "ControlActions", "MapServer", "Source"]
 

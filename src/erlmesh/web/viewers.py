@@ -7,26 +7,31 @@ a new snapshot follows. So one that does not read costs a bounded amount of memo
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from erlmesh.core.cluster_view.cluster import Updates
 from erlmesh.core.cluster_view.shapes import Event, Report
+from erlmesh.web.encodings import Encodings, encode_event
 
-__all__ = ["MAX_WAITING_EVENTS", "Viewer", "encode_event", "without_slow_parts"]
+__all__ = ["MAX_WAITING_EVENTS", "Viewer"]
 
 MAX_WAITING_EVENTS: Final = 100
-_SLOW: Final = frozenset({"groups", "more_groups", "names", "shards"})
 
 
 class Viewer:
-    """One browser. ``snapshot()`` returns the whole state, and ``report(name)`` the report of a node."""
+    """One browser. ``snapshot()`` returns the event with the whole state, and ``report(name)`` the report of a node.
 
-    def __init__(self, snapshot: Callable[[], dict[str, Any]], report: Callable[[str], Report | None]) -> None:
+    All viewers of a cluster share ``encodings``.
+    """
+
+    def __init__(
+        self, snapshot: Callable[[], bytes], report: Callable[[str], Report | None], encodings: Encodings
+    ) -> None:
         self._snapshot = snapshot
         self._report = report
+        self._encodings = encodings
         self._needs_snapshot = True
         self._reports: dict[str, bool] = {}
         self._gone: dict[str, None] = {}
@@ -70,24 +75,14 @@ class Viewer:
         self._changed.clear()
         if self._needs_snapshot:
             self._needs_snapshot = False
-            return encode_event("snapshot", self._snapshot())
+            return self._snapshot()
         pieces = [encode_event("gone", {"node": name}) for name in self._gone]
         for name, is_slow in self._reports.items():
             report = self._report(name)
             if report is not None:
-                pieces.append(encode_event("report", {"report": report if is_slow else without_slow_parts(report)}))
-        pieces += [encode_event("event", {"event": event}) for event in self._events]
+                pieces.append(self._encodings.report(report, is_slow=is_slow))
+        pieces += map(self._encodings.event, self._events)
         self._reports.clear()
         self._gone.clear()
         self._events.clear()
         return b"".join(pieces)
-
-
-def without_slow_parts(report: Report) -> dict[str, Any]:
-    """Return a report without groups, names and shards, for a reader that has these."""
-    return {key: value for key, value in report.items() if key not in _SLOW}
-
-
-def encode_event(kind: str, data: object) -> bytes:
-    """Return one server-sent event. JSON has no line feeds, so one line of data is enough."""
-    return f"event: {kind}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
