@@ -81,6 +81,16 @@ class Lab(Engine):
         )  # fmt: skip
         return container
 
+    def elixir_node(self, name: str, image: str, *options: str, command: tuple[str, ...] = ()) -> str:
+        """The name of a new container with an Elixir node. ``command`` are arguments of iex."""
+        container = self.container(name)
+        self.run(
+            "run", "--detach", "--interactive", "--tty", "--name", container, "--hostname", name,
+            "--label", self._label, "--network", self.network,
+            "--volume", f"{self._cookie_file}:/run/secrets/cookie:ro", *options, image, *command,
+        )  # fmt: skip
+        return container
+
     def make_other_network(self) -> str:
         """The name of a second network, without a route to the outside."""
         name = f"{self.network}-other"
