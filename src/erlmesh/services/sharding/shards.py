@@ -288,7 +288,7 @@ class Shards:
         if not await self._joined():
             log.warning(
                 "shards_without_cluster",
-                "%s: the cluster of the option join is not reached; shards are held without it",
+                "%s: the cluster is not reached; shards are held without it",
                 self._name,
             )
         await self._wait_for_answers()
