@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erlmesh import Atom, Pid
+from erlmesh import Atom, Pid, Ref
 from erlmesh.core.cluster_view.checked import checked_view
 from erlmesh.core.cluster_view.cluster import FORGET_AFTER, MAX_EVENTS_OF_A_VIEW, ClusterView
 from erlmesh.core.cluster_view.history import History
@@ -14,7 +14,7 @@ from erlmesh.core.cluster_view.link_memory import LOST_FOR
 from erlmesh.core.cluster_view.pace import view_interval
 from erlmesh.core.cluster_view.shapes import MAX_GROUPS, MAX_MEMBERS_IN_ALL, MAX_NODES
 from erlmesh.core.cluster_view.shards import ShardTable
-from erlmesh.core.cluster_view.texts import parse_pid, pid_text, term_text
+from erlmesh.core.cluster_view.texts import name_text, parse_pid, pid_text, term_name, term_text
 
 OBSERVER, A, B, C = "map@h", "a@h", "b@h", "c@h"
 
@@ -330,6 +330,62 @@ def test_the_lists_of_a_view_are_cut():
 )
 def test_a_group_is_shown_in_erlangs_notation(term, text):
     assert term_text(term) == text
+    assert term_name(term) == text
+
+
+LONG = "x" * 210
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (LONG + "1", LONG + "2"),
+        (Atom(LONG + "1"), Atom(LONG + "2")),
+        (b"\xff" * 210 + b"1", b"\xff" * 210 + b"2"),
+        (("room", LONG, 1), ("room", LONG, 2)),
+        ([*range(100), 1], [*range(100), 2]),
+        ({Atom("topic"): LONG + "1"}, {Atom("topic"): LONG + "2"}),
+        ("\x00" * 60 + "1", "\x00" * 60 + "2"),
+        (Ref(Atom(A), 7, (1, 2, 3)), Ref(Atom(A), 7, (2, 2, 3))),
+    ],
+)
+def test_names_that_start_equally_have_different_texts(one, other):
+    assert term_name(one) != term_name(other)
+    assert max(len(term_name(each)) for each in (one, other)) <= 200
+    assert name_text(term_name(one)) == term_name(one)
+
+
+def test_a_long_name_is_shown_alike_on_each_node():
+    text = "\u00fc" * 500
+
+    assert term_name(text) == term_name(text.encode())
+    assert term_name(("room", text)) == term_name((b"room", text.encode()))
+
+
+@pytest.mark.parametrize("start", ["n" * 250, "\x1b" * 100, "\udcff" * 250])
+def test_nodes_whose_names_start_equally_differ(start):
+    texts = {name_text(f"{start}{number}@h") for number in range(10)}
+
+    assert len(texts) == 10
+    assert all(len(text) <= 255 and text.isprintable() and name_text(text) == text for text in texts)
+
+
+def test_nodes_and_groups_with_long_names_stay_apart_in_a_report(cluster):
+    peers = ["n" * 230 + f"{number}@h" for number in (1, 2)]
+    groups = [group(f"{LONG}{number}", (A, "<0.1.0>")) for number in (1, 2)]
+    cluster.put_view(A, view({peer: link() for peer in peers}, groups=groups), "push", 1)
+    cluster.tick(1)
+
+    assert cluster.report(A)["links"].keys() >= {*peers}
+    assert cluster.reports().keys() >= {*peers}
+    assert [each["group"] for each in cluster.report(A)["groups"]] == [f"{LONG}1", f"{LONG}2"]
+
+
+def test_the_name_of_a_huge_term_is_made_of_its_beginning():
+    huge = [b"x" * 1000] * 1000
+
+    assert term_name([*huge, 1]) == term_name([*huge, 2])
+    assert term_name(huge) != term_name([*huge, 1])
 
 
 def test_a_deep_term_has_a_short_text():

@@ -389,3 +389,27 @@ async def test_a_button_for_nothing_of_the_map_is_refused(cluster, a, b, collect
         done, text = await control.run("end", body, "")
         assert not done
         assert text.endswith(".")
+
+
+def test_groups_and_nodes_whose_names_start_equally_are_told_apart():
+    async def main():
+        async with Cluster(1) as cluster:
+            *long, watcher = await cluster.start("n" * 220 + "a", "n" * 220 + "b", "watcher")
+            for node in long:
+                await watcher.ping(node.name)
+            collector = observe(watcher)
+            groups = ["g" * 300 + letter for letter in "ab"]
+            pids = [long[0].spawn(idle), long[0].spawn(idle)]
+            for group, pid in zip(groups, pids, strict=True):
+                long[0].pg.join(group, pid)
+            await cluster.wait_until(lambda: known(collector) >= {each.name for each in long})
+            await cluster.wait_until(lambda: len(collector.cluster.reports()[long[0].name]["groups"]) == 2)
+
+            long[0].exit(pids[1], Atom("boom"))
+            await cluster.wait_until(lambda: told(collector, "left"))
+            (left,) = told(collector, "left")
+            assert "it ended with boom" in left
+            assert collector.node_name(long[1].name) == long[1].name
+            collector.close()
+
+    run(main)

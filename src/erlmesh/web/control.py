@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from erlmesh.core.cluster_view.texts import parse_pid
+from erlmesh.core.cluster_view.texts import name_text, parse_pid
 from erlmesh.core.exit_reasons import KILL
 from erlmesh.errors import CallError
 from erlmesh.net.event_log import event_log
@@ -44,7 +44,7 @@ class Control:
             done, text = False, f"{error}."
         text = printable_sentence(text)
         log.warning("map_button", "%s has used the button %s: %s", viewer, action, text)
-        self._collector.note_control(foreign_text(body.get("node", "")), text)
+        self._collector.note_control(name_text(body.get("node", "")), text)
         return done, text
 
     async def _ping(self, body: Mapping[str, Any]) -> tuple[bool, str]:
@@ -63,7 +63,7 @@ class Control:
             done = self._runtime.disconnect(peer if node == own else node)
             return done, f"{shown} is disconnected from {shown_peer}." if done else "There was no connection."
         for one, other in ((node, peer), (peer, node)):  # A Python node lets no other node disconnect it.
-            report = self._collector.cluster.report(foreign_text(one))
+            report = self._collector.cluster.report(name_text(one))
             if report is not None and report["kind"] == "beam":
                 return await self._ask_to_disconnect(one, other)
         return False, "Python nodes cannot be asked to disconnect: use the map of one of the two nodes."

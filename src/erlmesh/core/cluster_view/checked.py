@@ -26,6 +26,7 @@ from erlmesh.core.cluster_view.shapes import (
     ShardView,
 )
 from erlmesh.core.cluster_view.shards import MAX_SHARDS
+from erlmesh.core.cluster_view.texts import name_text
 from erlmesh.terms.foreign_text import foreign_text
 
 __all__ = ["checked_view", "node_text"]
@@ -57,9 +58,9 @@ def checked_view(raw: object) -> NodeView:
         view["groups"] = _groups(raw["groups"])
         view["more_groups"] = _count(raw.get("more_groups")) or 0
     if isinstance(raw.get("names"), dict):
-        view["names"] = {foreign_text(name): _named(pid) for name, pid in islice(_objects(raw["names"]), MAX_NAMES)}
+        view["names"] = {name_text(name): _named(pid) for name, pid in islice(_objects(raw["names"]), MAX_NAMES)}
     if isinstance(raw.get("shards"), dict):
-        view["shards"] = {foreign_text(name): _shards(each) for name, each in islice(_objects(raw["shards"]), 64)}
+        view["shards"] = {name_text(name): _shards(each) for name, each in islice(_objects(raw["shards"]), 64)}
     if isinstance(raw.get("left"), list):
         view["left"] = [_left(each) for each in raw["left"][:_MAX_LEFT] if isinstance(each, dict)]
     return view
@@ -67,7 +68,7 @@ def checked_view(raw: object) -> NodeView:
 
 def node_text(name: object) -> str:
     """Return the name of a node as printable text. Nothing is lost of a usual name."""
-    return foreign_text(name)
+    return name_text(name)
 
 
 def _objects(raw: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -102,8 +103,8 @@ def _groups(raw: list[Any]) -> list[GroupView]:
         left -= len(members)
         groups.append(
             {
-                "scope": foreign_text(each.get("scope")),
-                "group": foreign_text(each.get("group")),
+                "scope": name_text(each.get("scope")),
+                "group": name_text(each.get("group")),
                 "members": members,
                 "more": (_count(each.get("more")) or 0) + len(told) - len(members),
             }
@@ -139,8 +140,8 @@ def _shards(raw: dict[str, Any]) -> ShardView:
 
 def _left(raw: dict[str, Any]) -> Left:
     return {
-        "scope": foreign_text(raw.get("scope")),
-        "group": foreign_text(raw.get("group")),
+        "scope": name_text(raw.get("scope")),
+        "group": name_text(raw.get("group")),
         "pid": foreign_text(raw.get("pid")),
         "reason": foreign_text(raw.get("reason")),
     }

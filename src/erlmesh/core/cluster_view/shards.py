@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from erlmesh.core.cluster_view.shapes import ShardView
-from erlmesh.core.cluster_view.texts import plain_text, term_text
+from erlmesh.core.cluster_view.texts import name_text, term_name
 from erlmesh.core.sharding.names import TAG
 from erlmesh.terms import Atom, Pid, Term
 
@@ -23,8 +23,17 @@ def shard_of(group: Term) -> tuple[str, int] | None:
         case (bytes() | str() as tag, name, int() as shard) if (
             _is_tag(tag) and not isinstance(shard, bool) and 0 <= shard < MAX_SHARDS
         ):
-            return (plain_text(name) if isinstance(name, (bytes, str, Atom)) else term_text(name)), shard
+            return _shown(name), shard
     return None
+
+
+def _shown(name: Term) -> str:
+    """Return a name as it was given, without the notation of a term."""
+    if isinstance(name, bytes):
+        return name_text(name.decode(errors="replace"))
+    if isinstance(name, Atom):
+        return name_text(name.name)
+    return name_text(name) if isinstance(name, str) else term_name(name)
 
 
 def is_inner_group(group: Term) -> bool:

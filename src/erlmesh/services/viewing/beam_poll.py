@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from erlmesh.core.cluster_view.shapes import MAX_GROUPS, MAX_LINKS, MAX_NAMES, LinkView, NodeView
 from erlmesh.core.cluster_view.shards import ShardTable, is_inner_group, shard_of
-from erlmesh.core.cluster_view.texts import plain_text
+from erlmesh.core.cluster_view.texts import name_text, plain_text
 from erlmesh.errors import CallError
 from erlmesh.services.rpc.client import call
 from erlmesh.services.viewing.node_view import group_views, named_pids
@@ -65,7 +65,7 @@ async def poll_view(runtime: Runtime, node: str, *, with_groups: bool) -> NodeVi
     for peers, kind in ((hidden, True), (visible, False)):
         for peer in islice(peers if isinstance(peers, list) else (), MAX_LINKS):
             if isinstance(peer, Atom):
-                links[plain_text(peer.name)] = _link(octets.get(peer.name, (None, None, None)), hidden=kind)
+                links[name_text(peer.name)] = _link(octets.get(peer.name, (None, None, None)), hidden=kind)
     view: NodeView = {
         "kind": "beam",
         "otp": _string(otp),

@@ -21,7 +21,7 @@ from erlmesh.core.cluster_view.shapes import (
     NodeView,
 )
 from erlmesh.core.cluster_view.shards import ShardTable
-from erlmesh.core.cluster_view.texts import pid_text, plain_text, term_text
+from erlmesh.core.cluster_view.texts import name_text, pid_text, plain_text, term_name
 from erlmesh.runtime.link_states import LinkState, link_states
 from erlmesh.terms import Atom, Pid, Term
 from erlmesh.version import __version__
@@ -50,7 +50,7 @@ class NodeViewer:
         runtime = self.runtime
         links = {name: _lost(reason) for name, reason in islice(down.items(), MAX_LINKS)}
         states = link_states(runtime._instance, runtime.now())
-        links.update((plain_text(name), _link(state)) for name, state in islice(states.items(), MAX_LINKS))
+        links.update((name_text(name), _link(state)) for name, state in islice(states.items(), MAX_LINKS))
         return {
             "kind": "python",
             "otp": None,
@@ -109,7 +109,7 @@ def group_views(
         room -= len(members)
         listed = sum(each["count"] for each in members)
         shown: GroupView = {
-            "scope": plain_text(scope.name), "group": term_text(group),
+            "scope": name_text(scope.name), "group": term_name(group),
             "members": members, "more": max(0, size - listed),
         }  # fmt: skip
         groups.append(shown)
@@ -121,7 +121,7 @@ def _member(pid: Pid, count: int, names: Mapping[Pid, Atom]) -> Member:
     name = names.get(pid)
     return {
         "pid": pid_text(pid),
-        "node": plain_text(pid.node.name),
+        "node": name_text(pid.node.name),
         "name": None if name is None else plain_text(name.name),
         "count": count,
     }
@@ -130,7 +130,7 @@ def _member(pid: Pid, count: int, names: Mapping[Pid, Atom]) -> Member:
 def named_pids(entries: Iterable[tuple[Term, Term]]) -> dict[str, NamedPid]:
     """Return the first global names of ``entries``, in order of their texts."""
     found: dict[str, NamedPid] = {
-        term_text(name): {"pid": pid_text(pid), "node": plain_text(pid.node.name)}
+        term_name(name): {"pid": pid_text(pid), "node": name_text(pid.node.name)}
         for name, pid in islice(entries, MAX_NAMES)
         if isinstance(pid, Pid)
     }

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from erlmesh.core.cluster_view.pace import VIEW_INTERVAL, view_interval
 from erlmesh.core.cluster_view.shapes import Left
-from erlmesh.core.cluster_view.texts import pid_text, plain_text, term_text
+from erlmesh.core.cluster_view.texts import name_text, pid_text, term_name, term_text
 from erlmesh.errors import ErlangError
 from erlmesh.net.event_log import event_log
 from erlmesh.proto.control import Send
@@ -128,14 +128,14 @@ class ViewServer:
                 if self._runtime.now() - self._last_view >= interval - COLLECT:
                     self._change()
             case (Atom("nodeup"), Atom() as node):
-                self._down.pop(plain_text(node.name), None)
+                self._down.pop(name_text(node.name), None)
                 if self._runtime.is_connected(node, hidden=False):
                     self._visible.add(node.name)
                 self._change()
             case (Atom("nodedown"), Atom() as node, reason):
                 if node.name in self._visible:
                     self._visible.discard(node.name)
-                    self._down[plain_text(node.name)] = term_text(reason)
+                    self._down[name_text(node.name)] = term_text(reason)
                 while len(self._down) > MAX_DOWN:
                     del self._down[next(iter(self._down))]
                 self._change()
@@ -165,9 +165,9 @@ class ViewServer:
         self._groups_changed = True
         if not isinstance(event, Joined) and len(self._left) < MAX_LEFT:
             reason = "left" if event.reason is Tag.LEAVE else term_text(event.reason)
-            group = term_text(event.group)
+            group = term_name(event.group)
             self._left += [
-                {"scope": plain_text(scope.scope.name), "group": group, "pid": pid_text(pid), "reason": reason}
+                {"scope": name_text(scope.scope.name), "group": group, "pid": pid_text(pid), "reason": reason}
                 for pid in event.pids[: MAX_LEFT - len(self._left)]
                 if pid.node is self._runtime.atom
             ]
