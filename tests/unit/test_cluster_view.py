@@ -196,6 +196,23 @@ def test_a_node_that_only_others_see_is_there_without_a_view(cluster):
     assert cluster.unreached() == []
 
 
+def test_a_report_from_before_the_loss_of_a_node_does_not_say_that_it_runs(cluster):
+    cluster.node_down(B, "connection_closed", 10)  # `a` stands still since 0, and says that it is connected with `b`
+    for at in (10, 13, 60):
+        cluster.tick(at)
+        assert cluster.report(B)["alive"] is False
+        assert cluster.unreached() == []
+
+
+def test_a_lost_node_that_others_still_see_runs(cluster):
+    cluster.node_down(B, "net_tick_timeout", 10)
+    for at, alive in ((11, False), (12.5, True)):
+        cluster.put_view(A, view({B: link()}), "push", at)
+        cluster.tick(at)
+        assert cluster.report(B)["alive"] is alive
+    assert cluster.unreached() == [B]
+
+
 def test_a_connected_node_without_news_is_silent_once(cluster):
     cluster.put_view(B, view({A: link()}), "push", 6)
     for _ in range(3):

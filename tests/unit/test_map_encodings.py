@@ -158,3 +158,43 @@ def test_the_events_that_are_kept_are_bounded():
         encodings.event({**EVENT, "id": number})
 
     assert len(encodings._events) == MAX_EVENTS
+
+
+def test_a_killed_node_of_a_large_cluster_is_gone_for_all_viewers():
+    names = [f"n{number:02}@h" for number in range(60)]
+    _, *running, killed = names
+    large = ClusterMap(SimpleNamespace(name="map@h"), None, None, MapSettings())
+    cluster = large.collector.cluster
+
+    def tell(name, now, **peers):
+        links = {peer: {"state": peers.get(peer, "up")} for peer in names if peer != name}
+        cluster.put_view(name, checked_view({"links": links}), "push", now)
+        pass_on(large)
+
+    for name in names:
+        cluster.node_up(name, 0)
+        tell(name, 0)
+    stalled, reading = viewers(large, 3), viewers(large, 50)
+    for viewer in (*stalled, *reading):
+        viewer.take()
+
+    cluster.node_down(killed, "connection_closed", 1)
+    seen = []
+    for tenth in range(10, 100):
+        now = tenth / 10
+        if tenth % 5 == 0:
+            cluster.tick(now)
+        for name in running[tenth % 20 :: 20]:  # each of them once in two seconds; the first one stands still
+            tell(name, now, **{killed: "reconnecting"})
+        pass_on(large)
+        if tenth % 7 == 0:  # slower than the ticks
+            (taken,) = {viewer.take() for viewer in reading}
+            shown = [data["report"] for kind, data in messages(taken) if kind == "report"]
+            shown += [data["reports"][killed] for kind, data in messages(taken) if kind == "snapshot"]
+            seen += [report["alive"] for report in shown if report["node"] == killed]
+
+    assert seen
+    assert not any(seen)
+    for viewer in stalled:
+        ((_, data),) = messages(viewer.take())
+        assert data["reports"][killed]["alive"] is False

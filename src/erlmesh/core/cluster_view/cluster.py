@@ -15,7 +15,7 @@ from typing import Any, Final
 from erlmesh.core.cluster_view.changes import Change, changes
 from erlmesh.core.cluster_view.history import History
 from erlmesh.core.cluster_view.link_memory import LinkMemory
-from erlmesh.core.cluster_view.pace import view_interval
+from erlmesh.core.cluster_view.pace import VIEW_INTERVAL, view_interval
 from erlmesh.core.cluster_view.shapes import MAX_NODES, Event, NodeView, Report
 from erlmesh.records import field, record
 
@@ -30,6 +30,8 @@ FORGET_TOOL_AFTER: Final = 5.0
 """The same for a hidden node that has told nothing: most are tools that ask one question."""
 MAX_EVENTS_OF_A_VIEW: Final = 60
 """Events of one view. The rest is counted in one event."""
+KNOWN_WITHIN: Final = VIEW_INTERVAL
+"""Seconds in which other nodes hear that a node is lost. If a later view still has a link with it, it runs."""
 SAME_CHANGE: Final = 10.0
 """Seconds in which the same change, reported by another node, is the same event."""
 MAX_REMEMBERED: Final = 4096
@@ -56,6 +58,8 @@ class _Node:
     is_quiet: bool = False
     seen_at: float = 0.0
     """When the observer, or another node, was last connected with it."""
+    lost_at: float = float("-inf")
+    """When the observer lost it, for the last time."""
     views: int = 0
 
 
@@ -127,7 +131,7 @@ class ClusterView:
         node = self._nodes.get(name)
         if node is None or not node.is_connected:
             return
-        node.is_connected, node.is_quiet, node.views = False, False, 0
+        node.is_connected, node.is_quiet, node.views, node.lost_at = False, False, 0, now
         node.links = LinkMemory()
         self._replace(
             node,
@@ -228,7 +232,7 @@ class ClusterView:
             if not node.is_connected and not (self._is_member and node.report["node"] == self.observer):
                 continue
             for peer, link in node.report["links"].items():
-                if link["state"] == "up":
+                if link["state"] == "up" and not self._is_from_before_loss(node.report, peer):
                     mentioned[peer] = mentioned.get(peer, True) and link["hidden"]
         for name, hidden in mentioned.items():
             found = self._node(name, now)
@@ -240,6 +244,11 @@ class ClusterView:
             is_own = self._is_member and name == self.observer
             if node.report["alive"] and not node.is_connected and not is_own and name not in mentioned:
                 self._replace(node, {"alive": False})
+
+    def _is_from_before_loss(self, report: Report, peer: str) -> bool:
+        """Whether a report may be older than the loss of ``peer``: its node stands still, or its next view is late."""
+        found = self._nodes.get(peer)
+        return found is not None and report["time"] <= found.lost_at + KNOWN_WITHIN
 
     def _replace(self, node: _Node, values: dict[str, Any], *, is_slow: bool = False) -> None:
         """Change fields of a report. The old report stays as it is: somebody may still send it."""
