@@ -17,7 +17,7 @@ from erlmesh.web.cluster_map import MapSettings, map_token
 from erlmesh.web.encodings import Encodings
 from erlmesh.web.guard import MIN_TOKEN, Guard
 from erlmesh.web.http_request import MAX_FIELDS, MAX_HEAD, Request, parse_head
-from erlmesh.web.server import MAX_CONNECTIONS, MAX_VIEWERS, MapServer
+from erlmesh.web.server import MAX_CONNECTIONS, MAX_VIEWERS, SEND_BUFFER, MapServer
 from erlmesh.web.viewers import MAX_WAITING_EVENTS, Viewer
 
 TOKEN, CSRF = "a token of 32 characters 12345678", "csrf"
@@ -447,6 +447,15 @@ async def test_a_viewer_that_does_not_read_is_dropped_and_delays_no_other(server
             while len(source.viewers) > 1:
                 await read_event(answer)
     stalled.close()
+
+
+@served()
+async def test_a_viewer_that_reads_slowly_is_not_far_behind(server, source, ask):
+    async with source.session.get("/events") as answer:
+        await read_event(answer)
+        (writer,) = server._tasks.values()
+
+        assert writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 2 * SEND_BUFFER
 
 
 @served()

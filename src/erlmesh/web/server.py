@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -31,7 +32,7 @@ from erlmesh.web.http_request import MAX_HEAD, Request, parse_head
 from erlmesh.web.pages import INDEX, load_pages
 from erlmesh.web.viewers import Viewer
 
-__all__ = ["MAX_CONNECTIONS", "MAX_VIEWERS", "ControlActions", "MapServer", "Source"]
+__all__ = ["MAX_CONNECTIONS", "MAX_VIEWERS", "SEND_BUFFER", "ControlActions", "MapServer", "Source"]
 
 MAX_VIEWERS: Final = 64
 MAX_CONNECTIONS: Final = 192
@@ -48,6 +49,8 @@ MAX_LINGER: Final = 256 * 1024
 READ_SIZE: Final = 256 * 1024
 WRITE_BUFFER: Final = 64 * 1024
 """Bytes that wait for a client in this process, beside those in the kernel."""
+SEND_BUFFER: Final = 256 * 1024
+"""The same for a viewer, in the kernel. It would keep 4 MB, and a slow page would show what was long ago."""
 NO_PAGE: Final = "The files of the page are not installed. /events has the data."
 
 
@@ -282,6 +285,8 @@ class MapServer:
 
     async def _stream(self, writer: asyncio.StreamWriter, viewer: Viewer) -> None:
         writer.transport.set_write_buffer_limits(WRITE_BUFFER)
+        with suppress(OSError):  # the viewer has gone already
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         data = _head(200, {"Content-Type": "text/event-stream"}) + b"retry: 1000\n\n"
         while True:
             writer.write(data)

@@ -12,12 +12,14 @@ from collections.abc import Callable
 from typing import Final
 
 from erlmesh.core.cluster_view.cluster import Updates
+from erlmesh.core.cluster_view.history import MAX_EVENTS
 from erlmesh.core.cluster_view.shapes import Event, Report
 from erlmesh.web.encodings import Encodings, encode_event
 
 __all__ = ["MAX_WAITING_EVENTS", "Viewer"]
 
-MAX_WAITING_EVENTS: Final = 100
+MAX_WAITING_EVENTS: Final = MAX_EVENTS
+"""A snapshot has as many. The loss of one of 60 nodes is 119 events, and needs no snapshot."""
 
 
 class Viewer:
