@@ -15,6 +15,7 @@ from erlmesh.core.cluster_view.pace import view_interval
 from erlmesh.core.cluster_view.shapes import MAX_GROUPS, MAX_MEMBERS_IN_ALL, MAX_NODES
 from erlmesh.core.cluster_view.shards import ShardTable
 from erlmesh.core.cluster_view.texts import name_text, parse_pid, pid_text, term_name, term_text
+from terms_strategy import terms
 
 OBSERVER, A, B, C = "map@h", "a@h", "b@h", "c@h"
 
@@ -370,6 +371,15 @@ def test_names_that_start_equally_have_different_texts(one, other):
     assert term_name(one) != term_name(other)
     assert max(len(term_name(each)) for each in (one, other)) <= 200
     assert name_text(term_name(one)) == term_name(one)
+
+
+@given(terms | st.tuples(terms, st.text(max_size=300), st.binary(max_size=300)))
+def test_each_term_has_a_short_printable_name(term):
+    name = term_name(term)
+
+    assert len(name) <= 200
+    assert name.isprintable()
+    assert name_text(name) == name
 
 
 def test_a_long_name_is_shown_alike_on_each_node():
