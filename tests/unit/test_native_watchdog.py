@@ -381,7 +381,7 @@ loop.run_until_complete(main())
 @pytest.mark.parametrize("end", ["pass", "sys.exit(0)", "asyncio.get_running_loop().stop(); sys.exit(0)"])
 def test_a_program_ends_although_its_node_was_not_stopped(end):
     program = [sys.executable, "-W", "ignore::ResourceWarning", "-c", EXIT_WITH_A_NODE.format(end=end)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
     ended = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
