@@ -69,7 +69,7 @@ def test_global_answers_on_every_node_of_a_mixed_mesh(cluster, otp):
         assert beam.eval("global:register_name(node(), self())", timeout=IN_TIME) == Atom("yes")
         assert beam.eval("global:trans({lock, self()}, fun() -> done end)", timeout=IN_TIME) == Atom("done")
     for python in pythons:
-        python.eval("await node.global_.sync(timeout=IN_TIME)")
+        python.eval("await node.global_.sync(timeout=limit)", limit=IN_TIME)
         assert python.eval("await node.global_.register(node.internals.atom, me.pid)", timeout=IN_TIME) is True
 
     names = {node.atom for node in nodes}

@@ -382,7 +382,7 @@ node = erlmesh.connect("wallet@127.0.0.1", cookie="monster")
 node.ping()  # it is connected before the fork
 def app(environ, start_response):
     number = int(environ["QUERY_STRING"])
-    reply = node.call("server", (Atom("echo"), number), timeout=HANG)
+    reply = node.call("server", (Atom("echo"), number), timeout=40)
     start_response("200 OK", [("Content-Type", "text/plain"), ("Connection", "close")])
     return [f"{reply} {node.name}".encode()]
 """
