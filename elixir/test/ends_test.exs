@@ -24,7 +24,7 @@ defmodule Erlmesh.EndsTest do
     assert log =~ "it was killed"
     wait_until(fn -> Process.whereis(Shop.Killed) not in [nil, server] end)
     wait_until(fn -> Erlmesh.call(Shop.Killed, "probe", "length", ["abc"]) == {:ok, 3} end)
-    assert Enum.filter([node, guard, child], &running?/1) == []
+    wait_until(fn -> Enum.filter([node, guard, child], &running?/1) == [] end)
     Supervisor.stop(supervisor)
   end
 
@@ -62,7 +62,7 @@ defmodule Erlmesh.EndsTest do
       end)
 
     assert log =~ "it runs, but has not been connected for"
-    assert not running?(os_pid)
+    wait_until(fn -> not running?(os_pid) end)
   end
 
   test "the end of the application ends the server normally" do

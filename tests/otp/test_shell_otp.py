@@ -21,6 +21,7 @@ LINES = [
     ':rpc.multicall([:"plato@127.0.0.1"], :timer, :sleep, [5000], 50)',
     'GenServer.multi_call([:"plato@127.0.0.1", :"nobody@127.0.0.1"], :net_kernel, {:is_auth, :a})',
     'Node.monitor(:"nobody@127.0.0.1", true)',
+    'Node.ping(:"nobody@127.0.0.1")',  # it waits until the attempt to connect has failed
     "flush",
     ":net_kernel.monitor_nodes(true)",
     ":net_kernel.get_net_ticktime",
