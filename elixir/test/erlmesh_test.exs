@@ -101,7 +101,7 @@ defmodule ErlmeshTest do
 
       stop_supervised!(Shop.Model)
 
-      wait_until(fn -> Enum.filter([node, guard], &running?/1) == [] end)
+      assert Enum.filter([node, guard], &running?/1) == []
       wait_until(fn -> not running?(child) end)
     end
 
