@@ -25,6 +25,8 @@ TAKEOVER_LIMIT: Final = 1.0
 STOP_LIMIT: Final = 4.0
 """The same from SIGTERM on: the owner hands over first, and acts until the other one has all."""
 START_LIMIT: Final = 30.0
+SETTLED: Final = 2.0
+"""Seconds without a move after which the start is over."""
 GRACE_LIMIT: Final = 12.0
 RECONNECT_LIMIT: Final = 30.0
 WINDOW: Final = SETTINGS.span[0] / 1000
@@ -85,8 +87,7 @@ class Story:
         took = self._one_owner_each()
         self._set_rate(SLOW)
         self._means_arrive("each symbol has one owner")
-        self._play(1.0)  # Symbols move while the last nodes start.
-        self._one_owner_each()
+        self._wait_settled()
         self._home = {name: self._owned_by(name) for name in OWNERS}
         counts = {name: len(symbols) for name, symbols in self._home.items()}
         self._passed(f"all agree after {took:.1f} s: {', '.join(f'{name} owns {n}' for name, n in counts.items())}")
@@ -242,6 +243,23 @@ class Story:
             lambda: all(len(nodes) == 1 for nodes in self._owners().values()), "one owner for each symbol"
         )
 
+    def _wait_settled(self) -> None:
+        """Wait until each node owns symbols and none has moved for a while: symbols move while the last nodes start."""
+        settled, since = self._owners(), time.monotonic()
+
+        def is_settled() -> bool:
+            nonlocal settled, since
+            owners = self._owners()
+            if owners != settled:
+                settled, since = owners, time.monotonic()
+            if {node for nodes in owners.values() for node in nodes} != set(OWNERS):
+                return False
+            return time.monotonic() - since > SETTLED * self.patience and all(
+                len(each) == 1 for each in owners.values()
+            )
+
+        self._wait(is_settled, "owners that do not change", START_LIMIT)
+
     def _wait_whole(self, owners: dict[str, list[str]]) -> None:
         """Wait until all nodes are connected, and the symbols are where they were."""
 
@@ -302,10 +320,11 @@ class Story:
             return all("full" in moves[symbol] for symbol in symbols)
 
         self._wait(all_full, f"full windows at {name}")
-        ages = [moves[symbol]["full"] - moves[symbol]["moved"] for symbol in symbols]
+        # By the times of the ticks. The last ticks before the move may have been processed after it.
+        age = max(0.0, *(moves[symbol]["full"] - moves[symbol]["moved"] for symbol in symbols))
         self.console.check(
-            max(ages) < 0.7 * WINDOW,
-            f"{name} owns {len(symbols)} symbols; the windows of {WINDOW:g} s have moved: full after {max(ages):.1f} s",
+            age < 0.7 * WINDOW,
+            f"{name} owns {len(symbols)} symbols; the windows of {WINDOW:g} s have moved: full after {age:.1f} s",
         )
 
     def _set_rate(self, rate: int) -> None:
