@@ -12,8 +12,8 @@ _ids = itertools.count(1)
 
 def link(state: str = "up", **fields: Any) -> dict[str, Any]:
     """A connection, as one node sees it."""
-    empty = {"silent": 0.4, "in": 0, "out": 0, "queued": 0, "suspended": False, "reason": None, "attempt": None}
-    return {"state": state, **empty, "next": None, "hidden": False, **fields}
+    empty = {"silent": 0.4, "in": 0, "out": 0, "queued": 0, "slow": False, "suspended": False, "reason": None}
+    return {"state": state, **empty, "attempt": None, "next": None, "hidden": False, **fields}
 
 
 def report(node: str, links: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:

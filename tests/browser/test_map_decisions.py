@@ -47,6 +47,9 @@ def link_of(call: Any, of_a: dict[str, Any] | None, of_b: dict[str, Any] | None,
     [
         (link(), link(), "up"),
         (link(silent=40), link(), "silent"),
+        (link(), link(slow=True, queued=26e6), "slow"),
+        (link(silent=40), link(slow=True), "silent"),
+        (link(slow=True), link("down"), "one-sided"),
         (link(), link("down"), "one-sided"),
         (link(), None, "one-sided"),
         (link("down"), link("reconnecting"), "reconnecting"),
@@ -62,6 +65,24 @@ def test_a_connection_has_the_state_that_both_sides_say(call, of_a, of_b, state)
 def test_a_one_sided_connection_names_the_side_that_has_it(call):
     assert link_of(call, link("down"), link())["seenBy"] == B
     assert call("links.troubleText", link_of(call, link("down"), link())) == "only b has it"
+
+
+def test_a_slow_connection_names_the_node_that_reads_slowly_and_what_waits(call):
+    found = link_of(call, link(), link(slow=True, queued=26e6))
+
+    assert call("links.troubleText", found) == "a reads slowly: 26 MB wait"
+
+
+def test_nothing_flows_on_a_connection_that_is_lost(call):
+    told = {
+        "reports": [
+            {**report(A, {B: link("reconnecting", out=9e5)}), "time": NOW - 1},
+            {**report(B, {A: link(**{"in": 9e5, "out": 9e5})}), "time": NOW - 60},
+        ]
+    }
+
+    assert call("links.flowOf", call("links.linkView", told, A, B, NOW)) == [0, 0]
+    assert call("links.flowOf", link_of(call, link(out=9e5), link(out=7))) == [900_000, 7]
 
 
 def test_an_old_report_does_not_contradict_a_current_one(call):
@@ -217,11 +238,12 @@ def test_a_name_that_nodes_give_to_two_processes_has_two_holders(call):
 
 def test_the_summary_counts_what_is_wrong(call):
     nodes = [{"name": str(i), "state": state} for i, state in enumerate(("up", "up", "gone", "busy"))]
-    links = [{"a": "0", "b": "1", "state": each} for each in ("up", "one-sided", "down", "silent", "silent")]
+    links = [{"a": "0", "b": "1", "state": each} for each in ("up", "one-sided", "down", "silent", "silent", "slow")]
     links.append({"a": "0", "b": "2", "state": "down"})  # of the node that is gone
 
     assert [part["text"] for part in call("summary.summaryOf", nodes, links)] == [
-        "3 nodes", "1 gone", "1 busy", "1 connection one-sided", "2 connections silent", "1 connection down",
+        "3 nodes", "1 gone", "1 busy", "1 connection one-sided", "2 connections silent",
+        "1 connection slow", "1 connection down",
     ]  # fmt: skip
     assert [part["text"] for part in call("summary.summaryOf", nodes[:2], links[:1])] == ["2 nodes", "all connected"]
 

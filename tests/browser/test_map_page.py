@@ -72,6 +72,21 @@ def test_silence_attempts_and_bytes_are_written_at_the_connection(show):
     assert widths[1] > widths[0]  # a sorts before s, so the second half is that of socrates, which sends
 
 
+def test_a_peer_that_reads_slowly_is_orange_and_in_the_headline(show):
+    page = show([report(S, {P: link(slow=True, queued=26_000_000)}), report(P, {S: link()})])
+
+    assert (
+        page.locator(f"{connection(S, P, state='slow')} .link-label").text_content() == "plato reads slowly: 26 MB wait"
+    )
+    assert "1 connection slow" in page.locator("#summary").inner_text()
+    assert "all connected" not in page.locator("#summary").inner_text()
+    halves = page.locator(".half").all()
+    colours = {
+        half.get_attribute("data-side"): half.evaluate("half => getComputedStyle(half).stroke") for half in halves
+    }
+    assert colours[S] != colours[P]
+
+
 def test_a_node_says_that_it_is_busy_old_or_hidden(show):
     busy = {"for": 3, "line": "model.py:12 in predict", "gil": False}
     page = show([report(S, busy=busy), report(P, age=12), report(A, hidden=True)])

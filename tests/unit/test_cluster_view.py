@@ -10,7 +10,7 @@ from erlmesh import Atom, Pid, Ref
 from erlmesh.core.cluster_view.checked import checked_view
 from erlmesh.core.cluster_view.cluster import FORGET_AFTER, MAX_EVENTS_OF_A_VIEW, ClusterView
 from erlmesh.core.cluster_view.history import History
-from erlmesh.core.cluster_view.link_memory import LOST_FOR
+from erlmesh.core.cluster_view.link_memory import LOST_FOR, SLOW_BYTES
 from erlmesh.core.cluster_view.pace import view_interval
 from erlmesh.core.cluster_view.shapes import MAX_GROUPS, MAX_MEMBERS_IN_ALL, MAX_NODES
 from erlmesh.core.cluster_view.shards import ShardTable
@@ -62,6 +62,40 @@ def test_a_link_is_drawn_from_two_reports(cluster):
         ("link_down", f"{A} has lost {B}: net_tick_timeout."),
         ("reconnecting", f"{A} tries to connect with {B} again."),
     ]
+
+
+def put_queue(cluster, at, queued, sent=0):
+    cluster.put_view(A, view({B: link(queued=queued, bytes_in=0, bytes_out=sent)}), "push", at)
+    return cluster.report(A)["links"][B]["slow"]
+
+
+def test_a_peer_reads_slowly_when_much_has_waited_for_it_for_two_seconds(cluster):
+    much = SLOW_BYTES + 1
+    assert [put_queue(cluster, at, much) for at in (1, 3, 3.1)] == [False, False, True]
+    put_queue(cluster, 5, 26_000_000)
+    assert put_queue(cluster, 6, SLOW_BYTES) is False
+
+    assert events(cluster) == [
+        ("slow", f"{B} reads slowly: 1.0 MB wait for it on {A}."),
+        ("fast", f"{B} reads again what {A} sends."),
+    ]
+
+
+def test_a_queue_that_is_full_for_a_moment_only_is_not_slow(cluster):
+    assert not any(
+        put_queue(cluster, at, queued) for at, queued in ((1, 9_000_000), (2, 0), (3, 9_000_000), (4, 9_000_000))
+    )
+
+
+def test_a_fast_transfer_with_a_full_queue_is_not_slow(cluster):
+    assert not any(put_queue(cluster, at, 1_200_000, sent=at * 90_000_000) for at in range(1, 9))
+
+
+def test_a_lost_link_is_not_slow_and_a_new_one_counts_again(cluster):
+    assert [put_queue(cluster, at, 9_000_000) for at in (1, 4)] == [False, True]
+    cluster.put_view(A, view({B: link("down")}), "push", 5)
+    assert cluster.report(A)["links"][B]["slow"] is False
+    assert put_queue(cluster, 6, 9_000_000) is False
 
 
 def test_a_link_that_is_told_no_more_is_down_for_a_while(cluster):

@@ -65,6 +65,7 @@ def _link_changes(
             yield Change("reconnecting", node, f"{node} tries to connect with {peer} again.", peer)
         if state == was == "up" and before is not None:
             yield from _silence_changes(node, peer, before["silent"] or 0.0, link["silent"] or 0.0, silence)
+            yield from _queue_changes(node, peer, before, link)
 
 
 def _silence_changes(node: str, peer: str, before: float, now: float, limit: float) -> Iterator[Change]:
@@ -72,6 +73,15 @@ def _silence_changes(node: str, peer: str, before: float, now: float, limit: flo
         yield Change("silent", node, f"{node} has heard nothing of {peer} for {now:.0f} s.", peer)
     elif before >= limit > now:
         yield Change("heard", node, f"{node} hears {peer} again.", peer)
+
+
+def _queue_changes(node: str, peer: str, before: LinkReport, now: LinkReport) -> Iterator[Change]:
+    if now["slow"] and not before["slow"]:
+        megabytes = (now["queued"] or 0) / 1e6
+        waiting = f"{megabytes:.{0 if megabytes >= 10 else 1}f} MB"
+        yield Change("slow", node, f"{peer} reads slowly: {waiting} wait for it on {node}.", peer)
+    elif before["slow"] and not now["slow"]:
+        yield Change("fast", node, f"{peer} reads again what {node} sends.", peer)
 
 
 def _because(reason: str | None) -> str:

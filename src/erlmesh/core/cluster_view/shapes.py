@@ -130,6 +130,7 @@ LinkReport = TypedDict(
         "in": float | None,
         "out": float | None,
         "queued": int | None,
+        "slow": bool,
         "suspended": bool,
         "hidden": bool,
         "reason": str | None,
@@ -137,7 +138,7 @@ LinkReport = TypedDict(
         "next": float | None,
     },
 )
-"""A :class:`LinkView` with bytes per second in place of the counters."""
+"""A :class:`LinkView` with bytes per second in place of the counters. ``slow`` tells that the peer reads slowly."""
 
 
 class Report(TypedDict):

@@ -1,6 +1,6 @@
 // The details of the selected node or connection, with buttons if the server allows them.
 import { element, facts, keyed, setAttributes, setText } from "./dom.js";
-import { linkLabel, linkView, sideFacts, troubleText } from "./links.js";
+import { hasConnection, linkLabel, linkView, sideFacts, troubleText } from "./links.js";
 import { nodeView } from "./nodes.js";
 import { aliveName, duration, isForeign, shortened, spelt } from "./text.js";
 
@@ -86,7 +86,7 @@ function updateLink(root, key, { reports, now, control }) {
     setAttributes(section.firstChild, { title: side.from });
     facts(section.lastChild, sideFacts(side));
   });
-  const isUp = link.sides.some((side) => side.state === "up" || side.state === "silent");
+  const isUp = link.sides.some(hasConnection);
   keyed(controls, control && isUp ? ["disconnect"] : [], (action) => action, (action) => element("button", { type: "button", "data-control": action }, "Disconnect"));
 }
 

@@ -4,8 +4,8 @@ import { counted } from "./text.js";
 /** The number of events that the page shows at once. */
 export const MOST_SHOWN = 200;
 
-const BAD = new Set(["node_down", "link_down", "silent", "busy", "dropped"]);
-const GOOD = new Set(["node_up", "link_up", "heard", "free"]);
+const BAD = new Set(["node_down", "link_down", "silent", "slow", "busy", "dropped"]);
+const GOOD = new Set(["node_up", "link_up", "heard", "fast", "free"]);
 
 /** "bad", "good" or "plain": the colour of an event. */
 export function toneOf(event) {

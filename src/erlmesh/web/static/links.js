@@ -11,7 +11,7 @@ export function linkKey(one, other) {
 
 /**
  * What the node `from` says of its connection to `to`. `state` is one of
- * - "up", "silent", "connecting", "reconnecting", "down"
+ * - "up", "silent", "slow" (the other node reads slowly), "connecting", "reconnecting", "down"
  * - "absent": its report does not name the other node
  * - "unknown": there is no report of it
  * `current` is false if its report is old. Then the state is the last one known.
@@ -20,15 +20,16 @@ export function linkKey(one, other) {
  */
 export function sideView(reports, from, to, now) {
   const report = reports.get(from);
-  if (!report || !report.alive || report.source === "none") return { from, state: "unknown", current: false };
+  if (!report || !report.alive || report.source === "none") return { from, to, state: "unknown", current: false };
   const current = isFresh(report, now);
   const limit = report.tick_time || DEFAULT_TICK_TIME;
   const links = report.links ?? {};
-  if (!Object.hasOwn(links, to)) return { from, state: "absent", current, limit };
+  if (!Object.hasOwn(links, to)) return { from, to, state: "absent", current, limit };
   const link = links[to];
   const age = Math.min(ageOf(report, now), OLD_AFTER);
   const side = {
     from,
+    to,
     state: link.state,
     current,
     limit,
@@ -42,12 +43,13 @@ export function sideView(reports, from, to, now) {
     next: Number.isFinite(link.next) ? Math.max(0, link.next - ageOf(report, now)) : null,
   };
   if (side.state === "up" && side.silent !== null && side.silent >= limit / 2) side.state = "silent";
+  if (side.state === "up" && link.slow) side.state = "slow";
   return side;
 }
 
 /**
  * The connection of the nodes `a` and `b` (sorted), from both sides. `state` is
- * - "up" or "silent": all sides with a current report say so
+ * - "up", "silent" or "slow": all sides with a current report have the connection; the worst counts
  * - "one-sided": one side has the connection and the other one does not; `seenBy` is the side that has it
  * - "reconnecting", "connecting", "down": no side has it
  * - "absent": neither report names the other node
@@ -59,10 +61,10 @@ export function linkView(reports, a, b, now) {
   const current = told.filter((side) => side.current);
   const voices = current.length > 0 ? current : told;
   const link = { key: `${a}|${b}`, a, b, sides, state: "unknown", seenBy: null };
-  const having = voices.filter((side) => side.state === "up" || side.state === "silent");
+  const having = voices.filter(hasConnection);
   if (voices.length === 0) return link;
   if (having.length === voices.length) {
-    link.state = having.some((side) => side.state === "silent") ? "silent" : "up";
+    link.state = ["silent", "slow"].find((state) => having.some((side) => side.state === state)) ?? "up";
   } else if (having.length > 0) {
     link.state = "one-sided";
     link.seenBy = having[0].from;
@@ -72,9 +74,17 @@ export function linkView(reports, a, b, now) {
   return link;
 }
 
-/** The bytes per second that flow from each end: [a to b, b to a]. The sides measure both; the greater figure counts. */
+/** Whether a side says that it has the connection. */
+export function hasConnection(side) {
+  return side.state === "up" || side.state === "silent" || side.state === "slow";
+}
+
+/**
+ * The bytes per second that flow from each end: [a to b, b to a]. The sides measure both; the greater figure counts. An old report
+ * does not tell what flows now.
+ */
 export function flowOf(link) {
-  const [a, b] = link.sides;
+  const [a, b] = link.sides.map((side) => (side.current && hasConnection(side) ? side : {}));
   return [Math.max(a.sent ?? 0, b.received ?? 0), Math.max(b.sent ?? 0, a.received ?? 0)];
 }
 
@@ -106,6 +116,8 @@ export function troubleText(link) {
   switch (link.state) {
     case "silent":
       return lead ? `silent for ${Math.floor(lead.silent)} of ${Math.round(lead.limit)} s` : "silent";
+    case "slow":
+      return lead ? `${aliveName(lead.to)} reads slowly: ${bytes(lead.queued)} wait` : "slow";
     case "one-sided":
       return `only ${aliveName(link.seenBy)} has it`;
     case "reconnecting":
@@ -140,7 +152,7 @@ export function sideFacts(side) {
   const facts = [["state", side.state === "absent" ? "not connected" : side.state]];
   if (!side.current) facts.push(["report", "old"]);
   if (side.silent !== null && side.silent !== undefined) facts.push(["silence", `${duration(side.silent)} of ${Math.round(side.limit)} s`]);
-  if (side.state === "up" || side.state === "silent") {
+  if (hasConnection(side)) {
     facts.push(["sends", `${bytes(side.sent)}/s`], ["receives", `${bytes(side.received)}/s`]);
   }
   if (side.queued) facts.push(["queued", bytes(side.queued)]);

@@ -16,6 +16,7 @@ export function summaryOf(nodes, allLinks) {
   add(of(nodes, "old"), counted(of(nodes, "old"), "old report"), "warn");
   add(of(links, "one-sided"), `${counted(of(links, "one-sided"), "connection")} one-sided`, "bad");
   add(of(links, "silent"), `${counted(of(links, "silent"), "connection")} silent`, "warn");
+  add(of(links, "slow"), `${counted(of(links, "slow"), "connection")} slow`, "warn");
   add(of(links, "down"), `${counted(of(links, "down"), "connection")} down`, "bad");
   add(of(links, "absent"), `${counted(of(links, "absent"), "pair")} not connected`, "bad"); // they may never have been
   const returning = of(links, "reconnecting") + of(links, "connecting");
