@@ -4,6 +4,7 @@ import pytest
 from shell_harness import with_shell
 
 from erlmesh.shell.elixir_hints import interpolation_hint, operator_hint, syntax_hint
+from erlmesh.shell.elixir_syntax import ERLANG_MODULES, hidden
 
 LINES = [
     ("[1, 2] |> Enum.map(f)", "`f(x, y)`"),
@@ -42,6 +43,10 @@ LINES = [
     ("pg:get_members(g).", "`:pg.get_members(:g)`"),
     ("{:ok, x} = f().", "full stop"),
     ("x -> y", "`lambda x: y`"),
+    ("{:ok, v} = f()", "`_, x = f()`"),
+    (":ok = f()", "`_, x = f()`"),
+    ("[h | t] = xs", "`h, *t = xs`"),
+    ("%{a: x} = map", "`x = map[:a]`"),
 ]
 
 
@@ -111,3 +116,106 @@ async def test_a_list_has_the_tail_of_elixir_or_the_operator_of_python(shell):
     assert await shell("[2 | 3, 1]") == "[3, 1]"
     assert await shell("[re.I | re.M]") == "[re.IGNORECASE|re.MULTILINE]"
     assert await shell("[{1} | {2} | {3}]") == "[{1, 2, 3}]"
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("System.halt", "exit() leaves the shell"),
+        ("System.halt(0)", "exit() leaves the shell"),
+        (":init.stop()", "exit() leaves the shell"),
+        ("System.get_env('HOME')", ": `System.get_env(name)` is `os.environ[name]`"),
+        ("System.schedulers()", ": Python has other functions. For example, `System.get_env(name)`"),
+        ("Enum.random([1])", "`random.choice(xs)`"),
+        ("Enum.chunk_every([1], 2)", ": Python has other functions. For example, `Enum.map(xs, f)`"),
+        ("IO.puts(1)", "`print(x)`"),
+        ("Node.spawn(:plato, IO, :puts, ['x'])", 'the atom of a module of Elixir is :"Elixir.IO" here'),
+        ("Node.spawn(:plato, MyApp.Worker, :run, [])", 'is :"Elixir.MyApp.Worker" here'),
+        (":erpc.call(:plato, IO, :puts, ['x'])", ':"Elixir.IO"'),
+    ],
+)
+def test_a_hint_is_about_the_function_that_was_typed(line, hint):
+    @with_shell
+    async def test(shell):
+        answer = await shell(line)
+        assert hint in answer
+        assert "\n" not in answer
+
+    test()
+
+
+@with_shell
+async def test_a_map_is_read_by_an_atom(shell):
+    await shell("m = %{a: 1, b: %{c: 2}}", "n = 2")
+
+    assert await shell("m[:a]") == "1"
+    assert await shell("m[:b][:c]") == "2"
+    assert await shell('m[:"a"]') == "1"
+    assert await shell("{:ok, m[:a]}") == "{:ok, 1}"
+    assert await shell("m[:missing]") == "nil"
+    assert (await shell("m.a")).endswith("`map.a` is `map[:a]` in this shell")
+    assert await shell("[1, 2, 3][:n]") == "[1, 2]"
+    assert await shell("[[1, 2, 3][:k] for k in [1, 2]]") == "[[1], [1, 2]]"
+    assert "name 'a' is not defined" in await shell("[1][:a]")
+    assert 'in a function, `map[:a]` is `map[Atom("a")]`' in await shell("def f(m): return m[:a]\n", "f(m)")
+    assert "map" not in await shell("m.frobnicate()")
+
+
+@with_shell
+async def test_integers_divide_as_in_elixir(shell):
+    assert await shell("[div(7, 2), div(-7, 2), div(7, -2), div(-7, -2)]") == "[3, -3, -3, 3]"
+    assert await shell("[rem(7, 2), rem(-7, 2), rem(7, -2), rem(-7, -2)]") == "[1, -1, 1, -1]"
+    assert (await shell("div(1, 0)")).startswith("** (ZeroDivisionError)")
+    assert await shell("rem(1.0, 2)") == "** (TypeError) div and rem take integers, not 1.0"
+
+
+@with_shell
+async def test_a_call_without_parentheses_is_not_read_as_an_annotation(shell):
+    answer = await shell("Node.start :foo")
+
+    assert answer.startswith("{:error, {:already_started, #PID<")
+    assert "the node runs already" in answer
+    assert (await shell("Node.frobnicate :foo")).startswith("** (AttributeError) Node has no function frobnicate")
+
+
+@with_shell
+async def test_variables_do_not_change_what_lines_of_elixir_mean(shell):
+    printed = await shell("self")
+    await shell("for pid in [1]: pass\n", "Atom = sys = pg = global_ = 5")
+
+    assert await shell(printed) == printed
+    assert await shell("{:ok, %{a: nil}}") == "{:ok, %{a: nil}}"
+    assert await shell(":pg.join(:group, #PID<" + printed[5:] + ")") == ":ok"
+    assert await shell(":global.whereis_name(:nobody)") == ":undefined"
+    assert await shell(":sys.get_state(:pg)") != ""
+    assert (await shell(":pg.frobnicate(1)")).startswith("** (AttributeError) pg has no function frobnicate")
+
+
+@with_shell
+async def test_every_name_that_lines_of_elixir_use_is_bound(shell):
+    for name in ("Atom", "pid", *ERLANG_MODULES):
+        assert shell.session.namespace[hidden(name)] == shell.session.namespace[name]
+
+
+@with_shell
+async def test_a_command_that_a_variable_hides_is_named_and_comes_back(shell):
+    await shell("pid = Node = 5")
+
+    assert await shell('pid("0.64.0")') == (
+        "** (TypeError) 'int' object is not callable: `pid` is a variable here. `del pid` brings the command back"
+    )
+    assert (await shell("Node.list")).endswith("`Node` is a variable here. `del Node` brings the command back")
+    assert "variable" not in await shell("pid.frobnicate")
+
+    await shell("del pid, Node")
+
+    assert await shell("Node.list") == "[]"
+    assert await shell('pid("0.1.0")') == "#PID<0.1.0>"
+
+
+@with_shell
+async def test_a_process_that_does_not_show_its_state_is_an_error(shell):
+    answer = await shell(":sys.get_state(:rex)")
+
+    assert answer.startswith("** (ErlangError) {:callback_failed, ")
+    assert answer.endswith(": the process does not show its state. i(pid) shows what is known of it")

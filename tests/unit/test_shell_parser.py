@@ -36,7 +36,7 @@ def parsed(typed, *, final=True):
         "Node.list[0]": "Node.list()[0]",
         "x = self": "x = self()",
         "self = 3": "self = 3",
-        "{:ok, self}": "(Atom('ok'), self())",
+        "{:ok, self}": "(__Atom__('ok'), self())",
         "Node.ping(Node.self)": "await Node.ping(Node.self())",
         "x = Node.ping(1)": "x = await Node.ping(1)",
         "await Node.ping(1)": "await Node.ping(1)",
@@ -75,12 +75,13 @@ def test_a_compound_statement_ends_with_an_empty_line_if_more_input_is_possible(
 
 def test_valid_python_keeps_its_meaning():
     assert parsed("{1, 2}") == "{1, 2}"
-    assert parsed("x[:n]") == "x[:n]"
+    assert parsed("x[1:n]") == "x[1:n]"
+    assert parsed("x[:n]") == "__at__(x, 'n', lambda: n)"  # a slice, unless x is a map
     assert parsed("x = 1 #PID<0.1.0>") == "x = 1"
 
 
 def test_an_annotation_of_a_command_is_parsed_as_a_call():
-    assert parsed('Node.ping :"plato@x"') == "await Node.ping(Atom('plato@x'))"
+    assert parsed('Node.ping :"plato@x"') == "await Node.ping(__Atom__('plato@x'))"
     assert parsed("x :int") == "x: int"
 
 

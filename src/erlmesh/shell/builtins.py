@@ -221,9 +221,27 @@ class Builtins:
         return self._results[number]
 
     @command()
+    def div(self, dividend: int, divisor: int) -> int:
+        """Divide two integers and round towards zero, as Elixir does: -7 and 2 give -3."""
+        quotient = abs(_integer(dividend)) // abs(_integer(divisor))
+        return quotient if (dividend < 0) == (divisor < 0) else -quotient
+
+    @command()
+    def rem(self, dividend: int, divisor: int) -> int:
+        """Return the remainder of an integer division, with the sign of the dividend: -7 and 2 give -1."""
+        remainder = abs(_integer(dividend)) % abs(_integer(divisor))
+        return -remainder if dividend < 0 else remainder
+
+    @command()
     def length(self, items: Any) -> int:
         """The number of elements of a list."""
         return len(items)
+
+
+def _integer(number: Any) -> int:
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise TypeError(f"div and rem take integers, not {format_term(number)}")
+    return number
 
 
 def process_body(function: Callable[..., Any], argument_count: int) -> Callable[..., Any]:

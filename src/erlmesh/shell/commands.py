@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from inspect import iscoroutinefunction
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-from erlmesh.shell.parser import NOT_A_COMMAND, CommandSyntax
+from erlmesh.shell.parser import NOT_A_COMMAND, UNKNOWN_COMMAND, CommandSyntax
 
 __all__ = ["Module", "command", "commands_of", "is_command", "syntax_lookup"]
+
+_MISSING: Final = object()
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,7 +56,9 @@ def syntax_lookup(namespace: Mapping[str, Any]) -> Callable[[str], CommandSyntax
         for name in rest:
             if not isinstance(value, Module):
                 return NOT_A_COMMAND
-            value = getattr(value, name, None)
+            value = getattr(value, name, _MISSING)
+        if value is _MISSING:
+            return UNKNOWN_COMMAND
         return value.__erlmesh_command__ if is_command(value) else NOT_A_COMMAND  # type: ignore[union-attr]
 
     return lookup

@@ -10,8 +10,17 @@ import re
 from typing import Final
 
 from erlmesh.shell.elixir_syntax import code_of, strings_of
+from erlmesh.shell.function_hints import missing_function
 
-__all__ = ["interpolation_hint", "mentions_constants", "module_hint", "operator_hint", "syntax_hint"]
+__all__ = [
+    "access_hint",
+    "interpolation_hint",
+    "mentions_constants",
+    "module_hint",
+    "module_value_hint",
+    "operator_hint",
+    "syntax_hint",
+]
 
 _PIPE: Final = "`x |> f(y)` is `f(x, y)` in Python"
 _LAMBDA: Final = "`fn x -> x + 1 end` is `lambda x: x + 1` in Python"
@@ -61,6 +70,10 @@ _RULES: Final = tuple(
         (r"\bwhen\b", "`x when x > 0 ->` is `case x if x > 0:` in Python"),
         (r"\b[a-z]\w*:[a-z]\w*\([^:]*\)\s*\.?\s*$", "`pg:get_members(g)` of Erlang is `:pg.get_members(:g)` here"),
         (r"[)}\]]\s*\.\s*$", "this shell needs no full stop at the end of a line"),
+        (r"^\s*\[[^\]]*\|[^\]]*\]\s*=(?!=)", "`[h | t] = xs` is `h, *t = xs` in Python"),
+        (r"^\s*%\{.*\}\s*=(?!=)", "`%{a: x} = map` is `x = map[:a]` in this shell"),
+        (r"^\s*(\{[^=]*:\w[^=]*\}|:\w+)\s*=(?!=)",
+         "`{:ok, x} = f()` is `_, x = f()` in Python, or `match f():`. An indented `case {:ok, x}:` follows"),
         (r"\bend\b", "Python has no `end`: the lines of a block are indented"),
         (r"\bdo\b\s*:?", "Python has no `do`: `:` begins a block, and its lines are indented"),
         (r"<-", "`x <- xs` is `x in xs` in Python: `[f(x) for x in xs]`"),
@@ -139,6 +152,32 @@ def interpolation_hint(source: str) -> str | None:
     return None
 
 
-def module_hint(name: str) -> str | None:
-    """Return a sentence about a module or function of Elixir that does not exist here, or None."""
-    return _MODULES.get(name)
+def module_hint(name: str, source: str) -> str | None:
+    """Return a sentence about a module or function of Elixir or Erlang that ``source`` names and that is not here."""
+    code = code_of(source)
+    called = re.findall(rf"(?<![\w.]){re.escape(name)}\.(\w+)", code)
+    for function in called:
+        if sentence := missing_function(name, function):
+            return sentence
+    sentence = _MODULES.get(name)
+    if sentence is None or not called or not re.search(rf"`{name}\.\w", sentence):
+        return sentence
+    is_meant = any(f"{name}.{function}" in sentence for function in called)
+    return sentence if is_meant else f"Python has other functions. For example, {sentence}"
+
+
+def module_value_hint(name: str, source: str) -> str | None:
+    """Return a sentence if ``source`` passes the module ``name`` of Elixir to a function, as in ``Node.spawn``."""
+    code = code_of(source)
+    match = re.search(rf"(?<![\w.:]){re.escape(name)}((\.[A-Z]\w*)*)\s*[,)\]}}]", code)
+    is_call = re.search(r"\.\s*(spawn\w*|\w*call|cast)\b", code)
+    if match is None or not name[0].isupper() or not is_call:
+        return None
+    return f'the atom of a module of Elixir is :"Elixir.{name}{match.group(1)}" here'
+
+
+def access_hint(name: str, source: str) -> str | None:
+    """Return a sentence if ``source`` reads ``map[:name]`` where the rules of Python apply."""
+    if re.search(rf"\w\[:{re.escape(name)}\]", code_of(source)):
+        return f'in a function, `map[:{name}]` is `map[Atom("{name}")]`'
+    return None

@@ -4,7 +4,7 @@
 typed                          read as
 =============================  =================================
 ``:group``, ``:"plato@x.y"``   ``Atom("group")``, ``Atom("plato@x.y")``
-``:pg2.create(:group)``        ``pg2.create(Atom("group"))``
+``:pg2.create(:group)``        ``pg2.create(Atom("group"))``, with the module of the shell
 ``{:ok, pid}``, ``{:ok}``      ``(Atom("ok"), pid,)``, ``(Atom("ok"),)``
 ``%{a: 1, "b" => 2}``          ``{Atom("a"): 1, "b": 2}``
 ``#PID<0.64.0>``               ``pid("0.64.0")``
@@ -12,6 +12,8 @@ typed                          read as
 ``Process.alive?(p)``          ``Process.alive(p)``
 ``Node.ping :plato``           ``Node.ping(Atom("plato"))``
 =============================  =================================
+
+The names ``Atom``, ``pid`` and ``pg2`` are :func:`hidden` ones, because a user may use the plain names for variables.
 
 :mod:`erlmesh.shell.parser` uses the translation only for a line that is *not* valid Python, so a line of Python keeps
 its meaning. A line may mix both languages. A lexer finds strings, comments, slices, dict displays, lambdas and
@@ -26,7 +28,7 @@ from typing import Final
 
 from erlmesh.records import field, record
 
-__all__ = ["code_of", "has_pid_literal", "strings_of", "translate"]
+__all__ = ["ERLANG_MODULES", "code_of", "has_pid_literal", "hidden", "strings_of", "translate"]
 
 _LEXEMES: Final = re.compile(
     r"""
@@ -42,10 +44,22 @@ _LEXEMES: Final = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_CONSTANTS: Final = {"true": "True", "false": "False", "nil": 'Atom("nil")'}
 _MODULES: Final = {"global": "global_"}  # a keyword in Python
+ERLANG_MODULES: Final = frozenset(
+    {"pg", "pg2", "global_", "rpc", "erpc", "net_adm", "net_kernel", "sys", "erlang", "gen_server"}
+)
+"""The modules of OTP that the shell has, by the names they have in Python."""
 _CLAUSES: Final = frozenset({"else", "try", "finally", "lambda", "except"})  # a colon may follow directly
 _BARE_CALLS: Final = frozenset({"send", "spawn", "exit", "monitor", "link", "h", "i", "v", "pid", "node"})
+
+
+def hidden(name: str) -> str:
+    """Return the name that translated lines use in place of ``name``, which the user may bind to another value."""
+    return f"__{name}__"
+
+
+_ATOM: Final = hidden("Atom")
+_CONSTANTS: Final = {"true": "True", "false": "False", "nil": f'{_ATOM}("nil")'}
 
 
 @record(frozen=True)
@@ -122,7 +136,7 @@ class _Translation:
     def _translate_lexeme(self, lexeme: _Lexeme) -> None:
         match lexeme.kind, lexeme.text:
             case "pid", text:
-                self.output.append(f'pid("{text[5:-1]}")')
+                self.output.append(f'{hidden("pid")}("{text[5:-1]}")')
                 self.callee = False
             case "name", text:
                 self._name(text)
@@ -147,7 +161,7 @@ class _Translation:
             self.callee = name in ("await", "return")
             self.output.append(name)
         elif self.brackets and self.brackets[-1].is_map and self._next_is(":") and not self._begins_atom(1):
-            self.output.append(f'Atom("{name}")')
+            self.output.append(f'{_ATOM}("{name}")')
         else:
             self.output.append(name if after_dot else _CONSTANTS.get(name, name))
 
@@ -214,7 +228,7 @@ class _Translation:
         name = self.lexemes[self.position + 1]
         self.position += 1
         if name.kind == "string":
-            self.output.append(f"Atom({name.text})")
+            self.output.append(f"{_ATOM}({name.text})")
             self.callee = False
             return
         text = name.text
@@ -225,9 +239,10 @@ class _Translation:
             self.position += 1
             text += self.lexemes[self.position].text
         if self._next_is(".") and self._peek_kind(2) == "name":
-            self.output.append(_MODULES.get(text, text))  # in :pg2.create the atom is a module, not a value
+            module = _MODULES.get(text, text)  # in :pg2.create the atom is a module, not a value
+            self.output.append(hidden(module) if module in ERLANG_MODULES else module)
         else:
-            self.output.append(f'Atom("{text}")')
+            self.output.append(f'{_ATOM}("{text}")')
             self.callee = False
 
     # calls without parentheses: `Node.ping :plato`, `send pid, {:hello}`

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["function_hint"]
+__all__ = ["function_hint", "missing_function"]
 
 _BODY: Final = "a process runs a function of Python: spawn(f), spawn_link(f)"
 _START: Final = "a server is a class of `erlmesh.GenServer`: `await Server.start(Node, argument)` in a program"
@@ -16,7 +16,6 @@ _PY_DEBUG: Final = "ask the server's own node: sys.get_status(server), or sys.tr
 
 _HINTS: Final = {
     "Node": {
-        "start": "the node runs already: its name is the option --name of `erlmesh shell`",
         "stop": _STOP,
     },
     "Process": {
@@ -91,6 +90,61 @@ _HINTS: Final = {
         "change_code": "code of Python is not changed while it runs: restart the node",
     },
 }  # fmt: skip
+
+
+_CLOCK: Final = "`time.time()` is the number of seconds, after `import time`"
+_RANDOM: Final = "after `import random`"
+
+_MISSING_MODULES: Final = {
+    "System": {
+        "halt": _STOP, "stop": _STOP, "restart": _STOP,
+        "system_time": _CLOCK, "os_time": _CLOCK,
+        "monotonic_time": "`time.monotonic()` is the number of seconds, after `import time`",
+        "cmd": '`subprocess.run(["ls", "-l"])`, after `import subprocess`',
+        "shell": "`subprocess.run(text, shell=True)`, after `import subprocess`",
+        "version": "`sys.version` is that of Python, after `import sys`",
+        "put_env": "`os.environ[name] = value`, after `import os`",
+        "pid": "`os.getpid()`, after `import os`",
+        "argv": "`sys.argv`, after `import sys`",
+        "unique_integer": "`next(numbers)`, after `from itertools import count` and `numbers = count()`",
+    },
+    "Enum": {
+        "random": f"`Enum.random(xs)` is `random.choice(xs)` in Python, {_RANDOM}",
+        "shuffle": f"`Enum.shuffle(xs)` is `random.sample(xs, len(xs))` in Python, {_RANDOM}",
+        "take_random": f"`Enum.take_random(xs, n)` is `random.sample(xs, n)` in Python, {_RANDOM}",
+        "each": "`Enum.each(xs, f)` is `for x in xs: f(x)` in Python",
+        "filter": "`Enum.filter(xs, f)` is `[x for x in xs if f(x)]` in Python",
+        "reject": "`Enum.reject(xs, f)` is `[x for x in xs if not f(x)]` in Python",
+        "find": "`Enum.find(xs, f)` is `next((x for x in xs if f(x)), None)` in Python",
+        "reduce": "`Enum.reduce(xs, 0, f)` is a loop in Python, or sum(xs), max(xs), `functools.reduce`",
+        "count": "`Enum.count(xs)` is `len(xs)` in Python",
+        "sum": "`Enum.sum(xs)` is `sum(xs)` in Python",
+        "max": "`Enum.max(xs)` is `max(xs)` in Python",
+        "min": "`Enum.min(xs)` is `min(xs)` in Python",
+        "sort": "`Enum.sort(xs)` is `sorted(xs)` in Python",
+        "sort_by": "`Enum.sort_by(xs, f)` is `sorted(xs, key=f)` in Python",
+        "reverse": "`Enum.reverse(xs)` is `xs[::-1]` in Python",
+        "at": "`Enum.at(xs, 0)` is `xs[0]` in Python",
+        "take": "`Enum.take(xs, n)` is `xs[:n]` in Python",
+        "drop": "`Enum.drop(xs, n)` is `xs[n:]` in Python",
+        "member": "`Enum.member?(xs, x)` is `x in xs` in Python",
+        "any": "`Enum.any?(xs, f)` is `any(f(x) for x in xs)` in Python",
+        "all": "`Enum.all?(xs, f)` is `all(f(x) for x in xs)` in Python",
+        "join": '`Enum.join(xs, ", ")` is `", ".join(map(str, xs))` in Python',
+        "zip": "`Enum.zip(xs, ys)` is `[*zip(xs, ys)]` in Python",
+        "with_index": "`Enum.with_index(xs)` is `[*enumerate(xs)]` in Python, with the index first",
+        "uniq": "`Enum.uniq(xs)` is `[*dict.fromkeys(xs)]` in Python",
+        "to_list": "`Enum.to_list(xs)` is `[*xs]` in Python",
+        "frequencies": "`Enum.frequencies(xs)` is `Counter(xs)` in Python, after `from collections import Counter`",
+    },
+    "IO": {"gets": "`IO.gets(text)` is `input(text)` in Python"},
+    "init": {"stop": _STOP, "restart": _STOP, "reboot": _STOP},
+}  # fmt: skip
+
+
+def missing_function(module: str, name: str) -> str | None:
+    """Return what to type instead of a function of a module that the shell does not have, or None."""
+    return _MISSING_MODULES.get(module, {}).get(name)
 
 
 def function_hint(module: str, name: str) -> str | None:

@@ -9,7 +9,7 @@ from erlmesh.errors import CalleeExited, CallTimeout, NoProcess
 from erlmesh.formatting import format_elixir
 from erlmesh.shell.builtins import OK, Builtins, full_node_name
 from erlmesh.shell.commands import Module, command
-from erlmesh.shell.exits import gen_server_error, milliseconds
+from erlmesh.shell.exits import ShellError, gen_server_error, milliseconds
 from erlmesh.terms import Atom, Term
 
 if TYPE_CHECKING:
@@ -116,6 +116,11 @@ class SysModule(Module):
         match await self._ask("get_state", server, Atom("get_state"), timeout):
             case (Atom("ok"), state):
                 return state
+            case (Atom("error"), reason):
+                text = format_elixir(reason)
+                if isinstance(reason, tuple) and reason[:1] == (Atom("callback_failed"),):
+                    text += ": the process does not show its state. i(pid) shows what is known of it"
+                raise ShellError("ErlangError", text)
             case state:
                 return state
 

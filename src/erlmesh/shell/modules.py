@@ -84,6 +84,12 @@ class NodeModule(Module):
         """Whether this node is distributed. Always True."""
         return True
 
+    @command()
+    def start(self, _name: Any, _type: Any = None, _tick: Any = None) -> Term:
+        """{:error, {:already_started, pid}}: the node runs already, and keeps its name."""
+        self._print_hint("the node runs already: its name is the option --name of `erlmesh shell`")
+        return (ERROR, (Atom("already_started"), self._node.whereis("net_kernel") or UNDEFINED))
+
     @command(implicit_call=True)
     def get_cookie(self) -> Atom:
         """The cookie of this node. Who has it can run code on all nodes of the cluster."""

@@ -16,8 +16,9 @@ from typing import Any, Final
 from erlmesh.records import record
 from erlmesh.shell.elixir_syntax import has_pid_literal, translate
 from erlmesh.shell.lists import rewrite_tails
+from erlmesh.shell.map_access import access_of
 
-__all__ = ["NOT_A_COMMAND", "TOP_LEVEL_AWAIT", "CommandSyntax", "parse"]
+__all__ = ["NOT_A_COMMAND", "TOP_LEVEL_AWAIT", "UNKNOWN_COMMAND", "CommandSyntax", "parse"]
 
 TOP_LEVEL_AWAIT: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _FLAGS: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST
@@ -39,6 +40,8 @@ class CommandSyntax:
 
 
 NOT_A_COMMAND: Final = CommandSyntax()
+UNKNOWN_COMMAND: Final = CommandSyntax()
+"""The syntax of a function that a module of the shell does not have: a call of it is an error, not Python."""
 
 
 def parse(
@@ -128,6 +131,10 @@ class _CommandRewriter(ast.NodeTransformer):
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         return self._implicit_call(node) or self.generic_visit(node)
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        access = access_of(node)
+        return self.generic_visit(node if access is None else access)
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         return self._implicit_call(node) or node

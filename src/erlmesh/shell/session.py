@@ -21,11 +21,13 @@ from erlmesh.shell.completion import Completion, complete
 from erlmesh.shell.completion_sources import CompletionSources
 from erlmesh.shell.display import cache_source, format_error, format_term, format_value
 from erlmesh.shell.elixir_hints import interpolation_hint, mentions_constants, syntax_hint
+from erlmesh.shell.elixir_syntax import ERLANG_MODULES, hidden
 from erlmesh.shell.error_hints import explain
 from erlmesh.shell.evaluator import Evaluator, Exited, Interrupted, ProcessDied, Raised, Value
 from erlmesh.shell.interrupts import Interrupts
 from erlmesh.shell.kernel_modules import NetKernelModule, NodeMonitors, SysModule
 from erlmesh.shell.lists import CONS, cons
+from erlmesh.shell.map_access import AT, at
 from erlmesh.shell.modules import GlobalModule, NodeModule, Pg2Module, ProcessModule
 from erlmesh.shell.parser import NOT_A_COMMAND, parse
 from erlmesh.shell.pg_module import PgModule
@@ -80,8 +82,8 @@ class Session:
         nodes = NodeModule(self.node, builtin_commands, monitors, self.print_hint)
         servers = GenServerModule(self.node, builtin_commands)
         self.namespace |= {name: getattr(terms, name) for name in terms.__all__ if name[0].isupper()}
-        self.namespace |= commands_of(builtin_commands)
-        self.namespace |= {
+        self._commands: dict[str, Any] = {
+            **commands_of(builtin_commands),
             "Node": nodes,
             "Process": process,
             "GenServer": servers,
@@ -95,11 +97,13 @@ class Session:
             "net_kernel": NetKernelModule(self.node, nodes.connect, monitors),
             "sys": SysModule(self.node, builtin_commands, servers.destination_of),
             "erlang": ErlangModule(self.node, builtin_commands, nodes, process),
-            CONS: cons,
             "nil": terms.Atom("nil"),
             "true": True,
             "false": False,
         }
+        self.namespace |= self._commands
+        self.namespace |= {CONS: cons, AT: at, hidden("Atom"): terms.Atom, hidden("pid"): builtin_commands.pid}
+        self.namespace |= {hidden(name): self._commands[name] for name in ERLANG_MODULES}
 
     @property
     def node_name(self) -> str:
@@ -163,13 +167,15 @@ class Session:
         cache_source(filename, text)
         await self.start()
         outcome = await self._evaluator.run(tree, filename)
+        for name in self._commands.keys() - self.namespace.keys():
+            self.namespace[name] = self._commands[name]  # `del pid` deletes the variable, and the command is back
         match outcome:
             case Value(value):
                 self._store_result(value, is_elixir=self._is_elixir(text, tree))
                 if hint := interpolation_hint(text):
                     self.print_hint(hint)
             case Raised(raised):
-                self.print_error(format_error(raised, explain(raised, text, self.namespace)))
+                self.print_error(format_error(raised, explain(raised, text, self.namespace, self._commands)))
             case Interrupted():
                 self.print_error("** interrupted")
             case Exited(code):
