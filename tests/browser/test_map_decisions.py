@@ -126,10 +126,16 @@ def test_hidden_and_lost_nodes_are_not_expected_to_be_connected(call):
     ("fields", "age", "state", "warning"),
     [
         ({}, 1, "up", ""),
-        ({}, 12, "old", "12 s old"),
+        ({}, 12, "old", "last report 12 s ago"),
         ({"alive": False}, 1, "gone", "gone"),
         ({"source": "none"}, 1, "unknown", ""),
-        ({"busy": {"for": 2, "line": "/srv/my app/app.py:7 in f", "gil": False}}, 1, "busy", "busy 3 s: app.py:7 in f"),
+        (
+            {"busy": {"for": 2, "since": NOW - 3, "line": "/srv/my app/app.py:7 in f", "gil": False}},
+            5,
+            "busy",
+            "busy 3 s: app.py:7 in f",
+        ),
+        ({"busy": {"for": 2, "line": "a.py:7", "gil": False}}, 1, "busy", "busy 2 s: a.py:7"),
         ({"busy": {"for": 2, "line": "", "gil": True}}, 0, "busy", "busy 2 s (holds the GIL)"),
     ],
 )
@@ -194,6 +200,21 @@ def test_a_member_that_one_node_does_not_see_is_marked(call):
     }
     (as_b,) = call("groups.groupTable", told, {"now": NOW, "observer": B})
     assert as_b["total"] == 1
+
+
+def test_a_member_keeps_its_name_while_the_report_of_its_node_is_old(call):
+    named = group("g", ("<0.9.0>", B))
+    named["members"][0]["name"] = "sink"
+    told = {
+        "reports": [
+            {**report(A, groups=[group("g", ("<0.9.0>", B))]), "time": NOW - 1},
+            {**report(B, groups=[named]), "time": NOW - 60},
+        ]
+    }
+
+    (table,) = call("groups.groupTable", told, {"now": NOW})
+
+    assert table["nodes"][0]["members"][0]["name"] == "sink"
 
 
 def test_a_cut_list_of_members_does_not_say_that_one_is_missing(call):

@@ -92,8 +92,16 @@ def test_a_node_says_that_it_is_busy_old_or_hidden(show):
     page = show([report(S, busy=busy), report(P, age=12), report(A, hidden=True)])
 
     assert "model.py:12" in page.locator(node(S, state="busy")).text_content()
-    assert "12 s old" in page.locator(node(P, state="old")).text_content()
+    assert "last report 12 s ago" in page.locator(node(P, state="old")).text_content()
     assert "hidden" in page.locator(node(A)).text_content()
+
+
+def test_a_long_line_of_a_busy_node_is_not_cut(show):
+    where = "orders.py:112 in handle_call"
+    page = show([report(name, busy={"for": 31, "line": where, "gil": False}) for name in (S, P, A, "d@h")])
+
+    for name in (S, P, A):
+        assert page.locator(f"{node(name)} .label").text_content().endswith(where)
 
 
 def test_the_age_of_a_report_grows_without_news(show, server):

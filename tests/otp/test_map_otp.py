@@ -162,7 +162,8 @@ def test_the_line_that_holds_the_event_loop_is_told(cluster):
 
         (text,) = wait_until(lambda: viewer.texts("busy"), what="a held loop")
         assert text.endswith("at <test>:6 in hold.")
-        wait_until(lambda: viewer.texts("free"), what="a free loop")
+        (text,) = wait_until(lambda: viewer.texts("free"), what="a free loop")
+        assert re.search(r"runs again, after [\d.]+ s\.$", text)
         assert viewer.reports[held.name]["busy"] is None
 
 

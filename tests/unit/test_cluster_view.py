@@ -268,16 +268,27 @@ def test_the_nodes_of_a_large_mesh_tell_views_less_often():
     assert [kind for kind, _ in events(large)] == ["silent"]
 
 
+def test_a_map_that_loses_its_own_connection_does_not_say_that_the_node_is_down(cluster):
+    cluster.node_down(B, "connection_closed", 10)
+    cluster.put_view(A, view({B: link()}), "push", 13)
+    cluster.tick(14)
+    cluster.node_up(B, 15)
+
+    assert cluster.report(B)["alive"] is True
+    assert [text for _, text in events(cluster)] == [f"The map has lost its connection with {B}: connection_closed."]
+    assert cluster.history.events()[-1]["text"] == f"The map is connected with {B}."
+
+
 def test_a_held_event_loop_is_an_event_and_its_next_view_the_end(cluster):
     cluster.put_busy(A, 2.0, "app.py:7 in work", gil=False, now=2)
     cluster.put_busy(A, 10.0, "", gil=True, now=10)
-    assert cluster.report(A)["busy"] == {"for": 10.0, "line": "app.py:7 in work", "gil": True}
+    assert cluster.report(A)["busy"] == {"for": 10.0, "since": 0, "line": "app.py:7 in work", "gil": True}
     cluster.put_view(A, view({B: link()}), "push", 11)
 
     assert cluster.report(A)["busy"] is None
     assert events(cluster) == [
         ("busy", f"The event loop of {A} is held for 2 s at app.py:7 in work."),
-        ("free", f"The event loop of {A} runs again."),
+        ("free", f"The event loop of {A} runs again, after 11.0 s."),
     ]
 
 

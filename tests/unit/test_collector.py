@@ -103,8 +103,8 @@ async def test_the_members_of_a_lost_node_leave_once(cluster, a, b, collector):
     await cluster.sleep(5)
 
     (text,) = told(collector, "left")
-    assert text.endswith("its node is not connected.")
-    assert told(collector, "node_down") == [f"{B} is down: connection_closed."]
+    assert text.endswith("any more: its node is not connected.")
+    assert told(collector, "node_down") == [f"{C} has lost its connection with {B}: connection_closed."]
     report = collector.cluster.reports()[B]
     assert (report["alive"], report["source"], report["links"]) == (False, "none", {})
     assert collector.cluster.reports()[A]["links"][B]["state"] == "reconnecting"

@@ -11,7 +11,7 @@ from erlmesh.records import record
 __all__ = ["Change", "changes"]
 
 _LEFT: Final = "left"
-NODE_DOWN: Final = "node down"
+NODE_DOWN: Final = "its node is not connected"
 
 
 @record(frozen=True)
@@ -140,7 +140,7 @@ def _left_text(who: str, group: str, reason: str) -> str:
     if reason == _LEFT:
         return f"{who} has left {group}."
     if reason == NODE_DOWN:
-        return f"{who} is no member of {group} any more: its node is not connected."
+        return f"{who} is no member of {group} any more: {NODE_DOWN}."
     return f"{who} is no member of {group} any more: it ended with {reason}."
 
 

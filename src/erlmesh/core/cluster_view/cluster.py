@@ -74,6 +74,7 @@ class ClusterView:
         self.observer = observer
         self.history = History()
         self._is_member = is_member
+        self._who = observer if is_member else "The map"
         self._nodes: dict[str, _Node] = {}
         self._updates = Updates()
         self._told: dict[tuple[str, str, str | None], float] = {}
@@ -124,7 +125,7 @@ class ClusterView:
             return
         node.is_connected, node.seen_at = True, now
         self._replace(node, {"alive": True, "time": now})
-        self._event(now, self.observer, "node_up", name, f"{name} is up.")
+        self._event(now, self.observer, "node_up", name, f"{self._who} is connected with {name}.")
 
     def node_down(self, name: str, reason: str, now: float) -> None:
         """The observer has lost ``name``. What it said of its links and groups holds no more."""
@@ -141,7 +142,9 @@ class ClusterView:
             },
             is_slow=True,
         )  # fmt: skip
-        self._event(now, self.observer, "node_down", name, f"{name} is down: {reason}.", reason=reason)
+        # Other nodes may still be connected with it. What they have lost, they tell.
+        text = f"{self._who} has lost its connection with {name}: {reason}."
+        self._event(now, self.observer, "node_down", name, text, reason=reason)
         for key, (_, observer, change) in list(self._held.items()):
             if change.owner == name:
                 del self._held[key]
@@ -169,7 +172,8 @@ class ClusterView:
         node.views += 1
         self._changed(name, is_slow=any(key in view for key in _SLOW))
         if old["busy"] is not None:
-            self._event(now, name, "free", name, f"The event loop of {name} runs again.")
+            held = max(0.0, now - old["busy"]["since"])
+            self._event(now, name, "free", name, f"The event loop of {name} runs again, after {held:.1f} s.")
         if node.is_quiet:
             node.is_quiet = False
             self._event(now, self.observer, "heard", name, f"{name} answers again.")
@@ -183,7 +187,9 @@ class ClusterView:
             return
         before = node.report["busy"]
         line = line or (before["line"] if before else "")
-        self._replace(node, {"busy": {"for": round(seconds, 1), "line": line, "gil": gil}})
+        self._replace(
+            node, {"busy": {"for": round(seconds, 1), "since": round(now - seconds, 3), "line": line, "gil": gil}}
+        )
         if before is None:
             where = f" at {line}" if line else ""
             text = f"The event loop of {name} is held for {seconds:.0f} s{where}."

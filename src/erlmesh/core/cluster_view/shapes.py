@@ -28,8 +28,10 @@ MAX_NAMES: Final = 500
 """Global names that one node lists."""
 
 
-Busy = TypedDict("Busy", {"for": float, "line": str, "gil": bool})
-"""Code holds the event loop of a node: the seconds so far, the line, and whether it also holds the GIL."""
+Busy = TypedDict("Busy", {"for": float, "since": float, "line": str, "gil": bool})
+"""Code holds the event loop of a node: for how long when it was told, since when, the line, and whether it also holds
+the GIL.
+"""
 
 
 class LinkView(TypedDict):

@@ -61,8 +61,8 @@ function nodeFacts(view, report, now) {
   add("processes", report.processes);
   add("net tick time", report.tick_time === null ? null : `${report.tick_time} s`);
   add("creation", report.creation);
-  add("report", { push: "the node sends it", poll: "asked for", none: "none: other nodes tell of it" }[report.source]);
-  add("age", `${duration(Math.max(0, now - report.time))}`);
+  add("told by", { push: "the node", poll: "the node, when asked", none: "other nodes" }[report.source]);
+  add("last report", `${duration(Math.max(0, now - report.time))} ago`);
   add("not known", report.partial);
   return pairs;
 }

@@ -22,6 +22,7 @@ export function groupTable(reports, { observer = null, filter = "", now }) {
     }
   }
   const wanted = filter.toLowerCase();
+  nameMembers(tables, reports);
   return [...tables.values()].map(finished).filter((group) => matches(group, wanted)).sort((a, b) => byText(a.scope, b.scope) || byText(a.group, b.group));
 }
 
@@ -32,6 +33,19 @@ function addMember(table, member, seer) {
   known.name ??= member.name;
   known.seenBy.add(seer);
   table.members.set(key, known);
+}
+
+/** Only the node of a process tells its name. It stays known while the report of that node is old. */
+function nameMembers(tables, reports) {
+  for (const [node, report] of reports) {
+    for (const { scope, group, members } of report.groups ?? []) {
+      const table = tables.get(`${scope}|${group}`);
+      for (const { pid, node: owner, name } of table ? members : []) {
+        const known = owner === node && table.members.get(`${owner}|${pid}`);
+        if (known) known.name ??= name;
+      }
+    }
+  }
 }
 
 function finished({ key, scope, group, members, more, seers }) {

@@ -9,7 +9,7 @@ export const LIVE_SPAN = 600;
 export const LIVE_BUDGET = 250000;
 const MOST_EVENTS = 2000;
 const SLOW = { groups: [], names: {}, shards: {} };
-const FIGURES = new Set(["time", "silent", "in", "out", "queued", "uptime", "processes", "next", "for"]);
+const FIGURES = new Set(["time", "silent", "in", "out", "queued", "uptime", "processes", "next", "for", "since"]);
 
 export class History {
   constructor({ span = LIVE_SPAN, budget = LIVE_BUDGET } = {}) {

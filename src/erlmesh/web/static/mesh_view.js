@@ -99,7 +99,7 @@ function coordinates(from, to) {
   return { x1: from.x, y1: from.y, x2: to.x, y2: to.y };
 }
 
-// Nodes: a circle for Python, a hexagon for a BEAM, and up to four lines of text
+// Nodes: a circle for Python, a hexagon for a BEAM, and up to five lines of text
 
 function newNode() {
   return svgElement(
@@ -109,7 +109,7 @@ function newNode() {
     svgElement("circle", { class: "focus-ring" }),
     svgElement("path", { class: "symbol" }),
     svgElement("text", { class: "kind", "text-anchor": "middle", dy: "0.35em", "aria-hidden": true }),
-    svgElement("text", { class: "label", "aria-hidden": true }, ...["name", "host", "badge", "warning"].map((part) => svgElement("tspan", { class: part }))),
+    svgElement("text", { class: "label", "aria-hidden": true }, ...["name", "host", "badge", "warning", "place"].map((part) => svgElement("tspan", { class: part }))),
   );
 }
 
@@ -153,7 +153,10 @@ function labelLines(node, sizes, room) {
   }
   if (hostName(node.name)) lines.push(["host", fitting(`@${hostName(node.name)}`, 0.7)]);
   lines.push(["badge", fitting(node.badge, 0.7)]);
-  if (node.warning) lines.push(["warning", fitting(node.warning, 0.75)]);
+  // A long warning has its second part, the place in the code, in a line of its own.
+  const cut = fitting(node.warning, 0.75) === node.warning ? -1 : node.warning.indexOf(": ");
+  if (cut >= 0) lines.push(["warning", fitting(node.warning.slice(0, cut + 1), 0.75)], ["place", fitting(node.warning.slice(cut + 2), 0.75)]);
+  else if (node.warning) lines.push(["warning", fitting(node.warning, 0.75)]);
   return lines;
 }
 

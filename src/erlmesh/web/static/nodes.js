@@ -28,9 +28,9 @@ export function nodeNames(reports) {
 
 /**
  * A node as the page shows it. `state` is one of
- * - "gone": the node has ended or cannot be reached
+ * - "gone": no node is connected with it
  * - "busy": code holds its event loop; `warning` names the line
- * - "old": it runs, but its last report is old
+ * - "old": its last report is old, so nobody knows how it is now
  * - "unknown": only other nodes tell of it
  * - "up"
  */
@@ -40,8 +40,8 @@ export function nodeView(name, report, now) {
   const view = { name, state: "up", kind: report.kind, badge: badgeOf(report), warning: "", hidden: Boolean(report.hidden), age };
   if (!report.alive) return { ...view, state: "gone", warning: "gone" };
   if (report.source === "none") return { ...view, state: "unknown" };
-  if (report.busy) return { ...view, state: "busy", warning: busyText(report.busy, age) };
-  if (age >= OLD_AFTER) return { ...view, state: "old", warning: `${duration(age)} old` };
+  if (report.busy) return { ...view, state: "busy", warning: busyText(report.busy, now) };
+  if (age >= OLD_AFTER) return { ...view, state: "old", warning: `last report ${duration(age)} ago` };
   return view;
 }
 
@@ -63,13 +63,14 @@ function badgeOf(report) {
 }
 
 /** "busy 3.2 s: model.py:12 in predict". The folder of the file is only in the details, because there is little room. */
-function busyText(busy, age) {
-  const held = Number.isFinite(busy.for) ? ` ${duration(busy.for + age)}` : "";
+function busyText(busy, now) {
+  const seconds = Number.isFinite(busy.since) ? now - busy.since : busy.for; // an early recording has no begin
+  const held = Number.isFinite(seconds) ? ` ${duration(seconds)}` : "";
   const line = busy.line ? `: ${busy.line.replace(/^.*\//, "")}` : "";
   return `busy${held}${line}${busy.gil ? " (holds the GIL)" : ""}`;
 }
 
-/** The words for a screen reader: "plato@host, BEAM · OTP 25, 12 s old". */
+/** The words for a screen reader: "plato@host, BEAM · OTP 25, last report 12 s ago". */
 export function nodeLabel(view) {
   const state = view.state === "up" ? "up" : view.warning || "known from other nodes only";
   return `${view.name}, ${view.badge}, ${state}`;
