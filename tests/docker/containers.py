@@ -129,16 +129,11 @@ class Lab(Engine):
 
     def shell(self, name: str) -> ContainerShell:
         """A second shell on the node that runs in the container of ``name``, once it does."""
-        wait_until(lambda: self.is_healthy(name), what=f"{name} is healthy")
+        wait_until(lambda: is_healthy(self.container(name)), what=f"{name} is healthy")
         shell = ContainerShell(name, self.remsh_command(name))
         self._shells.append(shell)
         shell.wait_up()
         return shell
-
-    def is_healthy(self, name: str) -> bool:
-        """True if ``erlmesh health`` in the container succeeds."""
-        command = ["docker", "exec", self.container(name), "erlmesh", "health"]
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     def close(self) -> None:
         with contextlib.ExitStack() as cleanup:  # it runs all steps, also after one that fails; the last one first
@@ -174,7 +169,9 @@ class Compose:
     def ask(self, service: str, line: str) -> str:
         """Type a line into a remote shell on the running node. Return the answer."""
         if service not in self._shells:
-            command = ["docker", "exec", "--interactive", self.container(service), "erlmesh", "shell", "--remsh"]
+            container = self.container(service)
+            wait_until(lambda: is_healthy(container), what=f"{service} is healthy")
+            command = ["docker", "exec", "--interactive", container, "erlmesh", "shell", "--remsh"]
             self._shells[service] = ContainerShell(service, command)
         return self._shells[service].ask(line)
 
@@ -260,8 +257,13 @@ def end_swarm(engine: Engine) -> None:
             engine.run("rm", "--force", *left)
 
     def remove_gateways() -> None:
-        if GATEWAY_NETWORK in engine.run("network", "ls", "--format", "{{.Name}}").split():
-            engine.run("network", "rm", GATEWAY_NETWORK)
+        if GATEWAY_NETWORK not in engine.run("network", "ls", "--format", "{{.Name}}").split():
+            return
+        template = "{{range .Containers}}{{.Name}} {{end}}"
+        for endpoint in engine.run("network", "inspect", "--format", template, GATEWAY_NETWORK).split():
+            # The engine leaves the endpoint of a task that was being created, or of its own load balancer.
+            engine.run("network", "disconnect", "--force", GATEWAY_NETWORK, endpoint)
+        engine.run("network", "rm", GATEWAY_NETWORK)
 
     with contextlib.ExitStack() as cleanup:  # it runs all steps, also after one that fails; the last one first
         cleanup.callback(repeat, remove_gateways)
@@ -286,6 +288,12 @@ def repeat(step: Callable[[], object], timeout: float = 60.0) -> None:
         return True
 
     wait_until(succeeds, timeout, what="done", details=lambda: failures[-1])
+
+
+def is_healthy(container: str) -> bool:
+    """True if ``erlmesh health`` in the container succeeds."""
+    command = ["docker", "exec", container, "erlmesh", "health"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def cookie_in(folder: Path) -> Path:
