@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+from containers import is_healthy
 
 from otp.polling import wait_until
 from terminal import Terminal

@@ -21,7 +21,7 @@ import erlmesh
 __all__ = ["SENTINEL", "DemoFailed", "PythonShell", "ShellProcess", "iex"]
 
 SENTINEL: Final = "-- end of erlmesh demo output --"
-LINE_TIMEOUT: Final = 10.0
+LINE_TIMEOUT: Final = 30.0
 """Seconds that a shell may take for a line, or to start."""
 
 
