@@ -24,7 +24,7 @@ defmodule Erlmesh.EndsTest do
     assert log =~ "it was killed"
     wait_until(fn -> Process.whereis(Shop.Killed) not in [nil, server] end)
     wait_until(fn -> Erlmesh.call(Shop.Killed, "probe", "length", ["abc"]) == {:ok, 3} end)
-    wait_until(fn -> Enum.filter([node, guard, child], &running?/1) == [] end)
+    assert Enum.filter([node, guard, child], &running?/1) == []
     Supervisor.stop(supervisor)
   end
 

@@ -48,7 +48,7 @@ class MapPage:
             async with self._node.map() as page:
                 started.set_result(page.url)
                 await asyncio.Event().wait()
-        except (ErlmeshError, ImportError) as error:
+        except ErlmeshError as error:
             if not started.done():
                 started.set_exception(NodeStartError(str(error)))
         finally:

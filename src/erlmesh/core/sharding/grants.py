@@ -18,8 +18,8 @@ Rules:
    less than ``hold``. So it stops before the granter forgets, also if it stood still, and if a message came late.
 3. A holder acts while the processes of ``quorum`` nodes grant the shard. Two quorums have a node in common.
 4. A granter that has started does not know what an earlier one of its node has granted. Its grants do not count before
-   ``hold`` seconds, or before it has an answer from 2 * quorum - 1 nodes. There are no more, and who has answered
-   knows it, and counts an earlier one no more.
+   ``hold`` seconds, or before it has an answer from 2 * quorum - 1 nodes. A quorum is a majority, so these are all
+   nodes. A node that has answered knows the new granter, and no longer counts grants of the earlier one.
 5. If a node has several processes in the group, it counts if all of them grant.
 6. An answer counts only for shards that have been claimed all the time since its claim.
 """

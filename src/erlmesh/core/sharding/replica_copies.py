@@ -103,7 +103,7 @@ class CopySide(ReplicaBase[S]):
 
     def _receive_copies(self, taker: Pid, versions: Term) -> bool:
         known = read_versions(versions)
-        if taker not in self._holders:  # Who asks holds the shard. The answer to another pid would stay for ever.
+        if taker not in self._holders:  # Only a holder asks. An answer to another pid would stay for ever.
             return True
         if self.phase is Phase.IDLE:  # Otherwise the taker hears that this node is a holder, and waits no longer.
             self._answer(taker, [store for store in self.shelf.stores() if not includes(known, store.versions)])

@@ -1,4 +1,4 @@
-"""Who gets the messages of a key, and who sends results: the answers and changes of group membership."""
+"""Which processes get the messages of a key, and which nodes send results, as group membership tells."""
 
 from __future__ import annotations
 
